@@ -1,0 +1,2 @@
+//! orion
+fn main() {}
