@@ -1,1 +1,30 @@
-//! mil
+//! The MIL language.
+//!
+//! A [`Program`] is what was written, kept without loss: every op by name with its arguments and
+//! attributes, so that parsing and printing are inverse. [`Op`] is what it means: a closed enum
+//! with typed operands and resolved constants, which devices, autodiff and passes match on.
+//! [`typed::analyze`] goes from the first to the second, [`encode::encode`] back.
+//!
+//! The crate is pure: no I/O but through callers' readers, no clock, no threads.
+
+mod builder;
+mod diagnostic;
+pub mod encode;
+pub mod infer;
+pub mod op;
+mod program;
+pub mod typed;
+mod types;
+mod value;
+mod weights;
+
+pub use builder::Builder;
+pub use diagnostic::Diagnostic;
+pub use op::Op;
+pub use program::{
+    Argument, Attributes, Binding, Block, Dialect, Function, Operation, Param, Program, ValueData,
+    ValueId, Values,
+};
+pub use types::{Dim, TensorType, Type};
+pub use value::{Data, Value};
+pub use weights::{WEIGHT_FILE, WeightError, Weights};

@@ -1,0 +1,669 @@
+//! What operations mean.
+//!
+//! [`Op`] has one variant per meaning, with operands as [`ValueId`]s and every parameter that MIL
+//! asks to be constant resolved: axes are normalised to `0..rank`, defaults are filled in, masks
+//! and negative indices are gone. Letters in shapes: `N` batch, `C` channels, `H` height,
+//! `W` width, `K` kernel.
+
+use crate::{Value, ValueId};
+use orion_tensor::DType;
+
+/// The meaning of one operation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// A constant. Numbers may be in a weight file.
+    Const(Value),
+    /// `x` unchanged.
+    Identity {
+        /// Any type.
+        x: ValueId,
+    },
+    /// `x` converted: floats round to nearest even, float to int truncates towards zero.
+    Cast {
+        /// Any numeric tensor.
+        x: ValueId,
+        /// Target type.
+        dtype: DType,
+    },
+    /// Elementwise function of one tensor.
+    Unary {
+        /// Which.
+        kind: Unary,
+        /// Operand.
+        x: ValueId,
+    },
+    /// Elementwise function of two tensors, broadcast against each other.
+    Binary {
+        /// Which.
+        kind: Binary,
+        /// Left.
+        x: ValueId,
+        /// Right.
+        y: ValueId,
+    },
+    /// `cond ? a : b`, all three broadcast.
+    Select {
+        /// Bool tensor.
+        cond: ValueId,
+        /// Taken where true.
+        a: ValueId,
+        /// Taken where false.
+        b: ValueId,
+    },
+    /// Reduction over axes.
+    Reduce {
+        /// Which.
+        kind: Reduction,
+        /// Operand.
+        x: ValueId,
+        /// Axes, sorted, distinct.
+        axes: Vec<usize>,
+        /// Whether reduced axes stay with size 1.
+        keep_dims: bool,
+    },
+    /// Index of the largest (or smallest) element along an axis; the first on ties. int32.
+    ArgReduce {
+        /// Largest, else smallest.
+        max: bool,
+        /// Operand.
+        x: ValueId,
+        /// Axis.
+        axis: usize,
+        /// Whether the axis stays with size 1.
+        keep_dims: bool,
+    },
+    /// Running sum along an axis.
+    Cumsum {
+        /// Operand.
+        x: ValueId,
+        /// Axis.
+        axis: usize,
+        /// Sum of the elements before, not including this one.
+        exclusive: bool,
+        /// From the end.
+        reverse: bool,
+    },
+    /// `x @ y` over the last two axes, leading axes broadcast. A rank-1 operand is a row (x) or
+    /// a column (y) and its axis is dropped from the result.
+    Matmul {
+        /// `[…, M, K]`, or `[…, K, M]` when transposed.
+        x: ValueId,
+        /// `[…, K, N]`, or `[…, N, K]` when transposed.
+        y: ValueId,
+        /// Whether x's last two axes are swapped.
+        transpose_x: bool,
+        /// Whether y's last two axes are swapped.
+        transpose_y: bool,
+    },
+    /// `x @ weightᵀ + bias`.
+    Linear {
+        /// `[…, I]`
+        x: ValueId,
+        /// `[O, I]`
+        weight: ValueId,
+        /// `[O]`
+        bias: Option<ValueId>,
+    },
+    /// Convolution over one, two or three spatial axes.
+    Conv {
+        /// `[N, C, spatial…]`
+        x: ValueId,
+        /// `[O, C / groups, K…]`
+        weight: ValueId,
+        /// `[O]`
+        bias: Option<ValueId>,
+        /// One per spatial axis.
+        strides: Vec<usize>,
+        /// (before, after) per spatial axis; `same` padding is resolved.
+        pads: Vec<(usize, usize)>,
+        /// One per spatial axis.
+        dilations: Vec<usize>,
+        /// Number of groups.
+        groups: usize,
+    },
+    /// softmax(q kᵀ / √E + mask) v.
+    Attention {
+        /// `[…, L, E]`
+        query: ValueId,
+        /// `[…, S, E]`
+        key: ValueId,
+        /// `[…, S, F]`
+        value: ValueId,
+        /// Bool (false is masked) or additive, broadcast to `[…, L, S]`.
+        mask: Option<ValueId>,
+    },
+    /// `exp(x - max) / Σ exp(x - max)` along an axis.
+    Softmax {
+        /// Operand.
+        x: ValueId,
+        /// Axis.
+        axis: usize,
+    },
+    /// `(x - mean) / √(variance + epsilon) · gamma + beta` over axes.
+    LayerNorm {
+        /// Operand.
+        x: ValueId,
+        /// Axes, sorted, distinct.
+        axes: Vec<usize>,
+        /// Shape of x at `axes`.
+        gamma: Option<ValueId>,
+        /// Shape of x at `axes`.
+        beta: Option<ValueId>,
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// `(x - mean) / √(variance + epsilon) · gamma + beta` per channel, all four given.
+    BatchNorm {
+        /// `[N, C, …]`
+        x: ValueId,
+        /// `[C]`
+        mean: ValueId,
+        /// `[C]`
+        variance: ValueId,
+        /// `[C]`
+        gamma: Option<ValueId>,
+        /// `[C]`
+        beta: Option<ValueId>,
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// `x` under another shape, elements in row-major order: `reshape`, `expand_dims`, `squeeze`.
+    Reshape {
+        /// Operand.
+        x: ValueId,
+        /// The new shape; -1 and 0 are resolved.
+        shape: Vec<usize>,
+    },
+    /// Axes permuted: output axis `i` is input axis `perm[i]`.
+    Transpose {
+        /// Operand.
+        x: ValueId,
+        /// A permutation of `0..rank`.
+        perm: Vec<usize>,
+    },
+    /// Tensors joined along an axis.
+    Concat {
+        /// At least one.
+        values: Vec<ValueId>,
+        /// Axis.
+        axis: usize,
+        /// Whether elements alternate between the values.
+        interleave: bool,
+    },
+    /// Tensors joined along a new axis.
+    Stack {
+        /// At least one.
+        values: Vec<ValueId>,
+        /// The new axis.
+        axis: usize,
+    },
+    /// One tensor cut along an axis; one output per size.
+    Split {
+        /// Operand.
+        x: ValueId,
+        /// Axis.
+        axis: usize,
+        /// Sizes of the outputs.
+        sizes: Vec<usize>,
+    },
+    /// A strided part of a tensor at constant positions: `slice_by_index` and `slice_by_size`
+    /// with constant bounds. Axis `a` takes `begin[a] + i · stride[a]` for `i < size[a]`;
+    /// squeezed axes (size 1) are dropped from the output.
+    Slice {
+        /// Operand.
+        x: ValueId,
+        /// First position per axis.
+        begin: Vec<usize>,
+        /// How many per axis.
+        size: Vec<usize>,
+        /// Step per axis, not 0; may be negative.
+        stride: Vec<isize>,
+        /// Axes dropped from the output.
+        squeeze: Vec<bool>,
+    },
+    /// A dense part of a tensor whose position is computed: `slice_by_size` with a computed
+    /// `begin`. Running off the end is an error.
+    DynamicSlice {
+        /// Operand.
+        x: ValueId,
+        /// int32 `[rank]`
+        begin: ValueId,
+        /// Output shape.
+        size: Vec<usize>,
+    },
+    /// A copy of `x` with a part replaced, at a position that may be computed:
+    /// `slice_update` with unit strides. Running off the end is an error.
+    SliceUpdate {
+        /// Operand.
+        x: ValueId,
+        /// The new part; same rank as x.
+        update: ValueId,
+        /// int32 `[rank]`: where the part begins, masks not yet applied.
+        begin: ValueId,
+        /// Axes whose `begin` is ignored and taken as 0.
+        begin_mask: Vec<bool>,
+    },
+    /// `x` repeated along each axis.
+    Tile {
+        /// Operand.
+        x: ValueId,
+        /// Repetitions per axis.
+        reps: Vec<usize>,
+    },
+    /// `x` with a border.
+    Pad {
+        /// Operand.
+        x: ValueId,
+        /// (before, after) for every axis.
+        pads: Vec<(usize, usize)>,
+        /// What the border holds.
+        mode: PadMode,
+    },
+    /// Slices of `x` along `axis` chosen by `indices`; the leading `batch_dims` axes of both are
+    /// matched. Indices below zero count from the end; outside is an error.
+    /// Output shape: `x[..axis] ++ indices[batch_dims..] ++ x[axis + 1..]`.
+    Gather {
+        /// Operand.
+        x: ValueId,
+        /// Integer tensor.
+        indices: ValueId,
+        /// Axis.
+        axis: usize,
+        /// Matched leading axes.
+        batch_dims: usize,
+    },
+    /// `out[…, i, …] = x[…, indices[…, i, …], …]`; shapes agree apart from `axis`.
+    GatherAlongAxis {
+        /// Operand.
+        x: ValueId,
+        /// Integer tensor of x's rank.
+        indices: ValueId,
+        /// Axis.
+        axis: usize,
+    },
+    /// `data` with slices along `axis` combined with `updates` at `indices`, in index order.
+    /// Shape of updates: `data[..axis] ++ indices ++ data[axis + 1..]`.
+    Scatter {
+        /// Operand.
+        data: ValueId,
+        /// Integer tensor.
+        indices: ValueId,
+        /// New values.
+        updates: ValueId,
+        /// Axis.
+        axis: usize,
+        /// How old and new combine.
+        mode: ScatterMode,
+    },
+    /// The inverse of [`Op::GatherAlongAxis`]: `out[…, indices[…, i, …], …] ∘= updates[…, i, …]`.
+    ScatterAlongAxis {
+        /// Operand.
+        data: ValueId,
+        /// Integer tensor of data's rank.
+        indices: ValueId,
+        /// Same shape as indices.
+        updates: ValueId,
+        /// Axis.
+        axis: usize,
+        /// How old and new combine.
+        mode: ScatterMode,
+    },
+    /// A tensor of one number: `fill`, and `fill_like` of a tensor whose shape is known.
+    Fill {
+        /// Element type.
+        dtype: DType,
+        /// Shape.
+        shape: Vec<usize>,
+        /// The number.
+        value: f64,
+    },
+    /// `start, start + step, …`: `range_1d` with constant bounds; int32 or float.
+    Range {
+        /// Element type.
+        dtype: DType,
+        /// First.
+        start: f64,
+        /// Step.
+        step: f64,
+        /// How many.
+        count: usize,
+    },
+    /// `x` where `-lower <= column - row <= upper` of the last two axes (a negative bound is no
+    /// bound), else 0.
+    BandPart {
+        /// Operand.
+        x: ValueId,
+        /// Diagonals kept below the main one.
+        lower: i64,
+        /// Diagonals kept above the main one.
+        upper: i64,
+    },
+    /// `on` where the index equals the position along the new axis, else `off`. Indices outside
+    /// give all `off`.
+    OneHot {
+        /// int32 tensor.
+        indices: ValueId,
+        /// Size of the new axis.
+        size: usize,
+        /// Where the new axis stands in the output.
+        axis: usize,
+        /// Value at the index.
+        on: f64,
+        /// Value elsewhere.
+        off: f64,
+    },
+    /// The `k` largest (or smallest) along an axis, sorted, ties by position; outputs values and,
+    /// when there are two outputs, int32 indices.
+    TopK {
+        /// Operand.
+        x: ValueId,
+        /// How many.
+        k: usize,
+        /// Axis.
+        axis: usize,
+        /// Smallest first.
+        ascending: bool,
+    },
+    /// The tensor held by a state.
+    ReadState {
+        /// A function parameter of state type.
+        state: ValueId,
+    },
+    /// Replaces what a state holds. No output.
+    WriteState {
+        /// A function parameter of state type.
+        state: ValueId,
+        /// The new content.
+        data: ValueId,
+    },
+}
+
+/// Elementwise functions of one tensor. Comparisons with a parameter use f64 values of the
+/// parameter as stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unary {
+    /// `|x|`
+    Abs,
+    /// `arccos x`
+    Acos,
+    /// `arcsin x`
+    Asin,
+    /// `arctan x`
+    Atan,
+    /// `artanh x`
+    Atanh,
+    /// Smallest integer not below x.
+    Ceil,
+    /// `min(max(x, low), high)`
+    Clip {
+        /// Lower bound.
+        low: f64,
+        /// Upper bound.
+        high: f64,
+    },
+    /// `cos x`
+    Cos,
+    /// `cosh x`
+    Cosh,
+    /// `x > 0 ? x : alpha (eˣ - 1)`
+    Elu {
+        /// Slope scale.
+        alpha: f64,
+    },
+    /// Error function.
+    Erf,
+    /// `eˣ`
+    Exp,
+    /// `2ˣ`
+    Exp2,
+    /// Largest integer not above x.
+    Floor,
+    /// `x Φ(x)`
+    Gelu(GeluMode),
+    /// `1 / (x + epsilon)`
+    Inverse {
+        /// Added to x.
+        epsilon: f64,
+    },
+    /// `x > 0 ? x : alpha x`
+    LeakyRelu {
+        /// Negative slope.
+        alpha: f64,
+    },
+    /// `alpha x + beta`
+    LinearActivation {
+        /// Slope.
+        alpha: f64,
+        /// Offset.
+        beta: f64,
+    },
+    /// `ln(x + epsilon)`
+    Log {
+        /// Added to x.
+        epsilon: f64,
+    },
+    /// Logical not of a bool tensor.
+    LogicalNot,
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
+    /// Nearest integer, ties to even.
+    Round,
+    /// `1 / √(x + epsilon)`
+    Rsqrt {
+        /// Added to x.
+        epsilon: f64,
+    },
+    /// `alpha tanh(beta x)`
+    ScaledTanh {
+        /// Output scale.
+        alpha: f64,
+        /// Input scale.
+        beta: f64,
+    },
+    /// `1 / (1 + e⁻ˣ)`
+    Sigmoid,
+    /// `min(max(alpha x + beta, 0), 1)`
+    SigmoidHard {
+        /// Slope.
+        alpha: f64,
+        /// Offset.
+        beta: f64,
+    },
+    /// -1, 0 or 1.
+    Sign,
+    /// `x / (1 + e⁻ˣ)`
+    Silu,
+    /// `sin x`
+    Sin,
+    /// `sinh x`
+    Sinh,
+    /// `ln(1 + eˣ)`
+    Softplus,
+    /// `x / (1 + |x|)`
+    Softsign,
+    /// `√x`
+    Sqrt,
+    /// `x²`
+    Square,
+    /// `tan x`
+    Tan,
+    /// `tanh x`
+    Tanh,
+    /// `max(x, alpha)`
+    Threshold {
+        /// Lower bound.
+        alpha: f64,
+    },
+    /// `x >= alpha ? x : 0`
+    ThresholdedRelu {
+        /// Threshold.
+        alpha: f64,
+    },
+}
+
+/// Which approximation of GELU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GeluMode {
+    /// `x/2 · (1 + erf(x / √2))`
+    Exact,
+    /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+    Tanh,
+    /// `x · sigmoid(1.702 x)`
+    Sigmoid,
+}
+
+/// Elementwise functions of two tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `x + y`
+    Add,
+    /// `x - y`
+    Sub,
+    /// `x y`
+    Mul,
+    /// `x / y`; of integers truncated towards zero.
+    RealDiv,
+    /// `⌊x / y⌋`
+    FloorDiv,
+    /// `x - y ⌊x / y⌋`
+    Mod,
+    /// `xʸ`
+    Pow,
+    /// The larger.
+    Maximum,
+    /// The smaller.
+    Minimum,
+    /// Gives bool.
+    Equal,
+    /// Gives bool.
+    NotEqual,
+    /// Gives bool.
+    Greater,
+    /// Gives bool.
+    GreaterEqual,
+    /// Gives bool.
+    Less,
+    /// Gives bool.
+    LessEqual,
+    /// Of bools.
+    LogicalAnd,
+    /// Of bools.
+    LogicalOr,
+    /// Of bools.
+    LogicalXor,
+}
+
+impl Binary {
+    /// Whether the result is bool whatever the operands are.
+    pub fn is_comparison(self) -> bool {
+        use Binary::*;
+        matches!(self, Equal | NotEqual | Greater | GreaterEqual | Less | LessEqual)
+    }
+
+    /// Whether the operands are bools.
+    pub fn is_logical(self) -> bool {
+        matches!(self, Self::LogicalAnd | Self::LogicalOr | Self::LogicalXor)
+    }
+}
+
+/// Reductions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// `Σ x`
+    Sum,
+    /// `Σ x / n`
+    Mean,
+    /// Largest.
+    Max,
+    /// Smallest.
+    Min,
+    /// `Π x`
+    Prod,
+    /// `√Σ x²`
+    L2Norm,
+    /// `Σ |x|`
+    L1Norm,
+    /// `Σ x²`
+    SumSquare,
+    /// `ln Σ x`
+    LogSum,
+    /// `ln Σ eˣ`, computed without overflow.
+    LogSumExp,
+}
+
+/// What a border holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PadMode {
+    /// One number.
+    Constant(f64),
+    /// The tensor mirrored without repeating the edge.
+    Reflect,
+    /// The edge.
+    Replicate,
+}
+
+/// How scattered values combine with what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the variants are the documentation")]
+pub enum ScatterMode {
+    Update,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Max,
+    Min,
+}
+
+impl Op {
+    /// The values this op reads, in a fixed order.
+    pub fn operands(&self) -> Vec<ValueId> {
+        match self {
+            Self::Const(_) | Self::Fill { .. } | Self::Range { .. } => vec![],
+            Self::Identity { x }
+            | Self::Cast { x, .. }
+            | Self::Unary { x, .. }
+            | Self::Reduce { x, .. }
+            | Self::ArgReduce { x, .. }
+            | Self::Cumsum { x, .. }
+            | Self::Softmax { x, .. }
+            | Self::Reshape { x, .. }
+            | Self::Transpose { x, .. }
+            | Self::Split { x, .. }
+            | Self::Slice { x, .. }
+            | Self::Tile { x, .. }
+            | Self::Pad { x, .. }
+            | Self::BandPart { x, .. }
+            | Self::TopK { x, .. } => vec![*x],
+            Self::Binary { x, y, .. } | Self::Matmul { x, y, .. } => vec![*x, *y],
+            Self::Select { cond, a, b } => vec![*cond, *a, *b],
+            Self::Linear { x, weight, bias } | Self::Conv { x, weight, bias, .. } => {
+                [*x, *weight].into_iter().chain(*bias).collect()
+            }
+            Self::Attention { query, key, value, mask } => {
+                [*query, *key, *value].into_iter().chain(*mask).collect()
+            }
+            Self::LayerNorm { x, gamma, beta, .. } => {
+                [*x].into_iter().chain(*gamma).chain(*beta).collect()
+            }
+            Self::BatchNorm { x, mean, variance, gamma, beta, .. } => {
+                [*x, *mean, *variance].into_iter().chain(*gamma).chain(*beta).collect()
+            }
+            Self::Concat { values, .. } | Self::Stack { values, .. } => values.clone(),
+            Self::DynamicSlice { x, begin, .. } => vec![*x, *begin],
+            Self::SliceUpdate { x, update, begin, .. } => vec![*x, *update, *begin],
+            Self::Gather { x, indices, .. } | Self::GatherAlongAxis { x, indices, .. } => {
+                vec![*x, *indices]
+            }
+            Self::Scatter { data, indices, updates, .. }
+            | Self::ScatterAlongAxis { data, indices, updates, .. } => {
+                vec![*data, *indices, *updates]
+            }
+            Self::OneHot { indices, .. } => vec![*indices],
+            Self::ReadState { state } => vec![*state],
+            Self::WriteState { state, data } => vec![*state, *data],
+        }
+    }
+}
