@@ -1,0 +1,91 @@
+use crate::{Error, ErrorKind, PortKind, Signature, Surface};
+use std::collections::HashMap;
+
+/// The surfaces of one run, by name.
+#[derive(Debug, Default)]
+pub struct Bindings<'a> {
+    bound: HashMap<&'a str, Bound<'a>>,
+}
+
+/// One bound surface.
+#[derive(Debug)]
+pub enum Bound<'a> {
+    /// Read by the program.
+    Read(&'a Surface),
+    /// Written by the program, and read first when its port is an update.
+    Write(&'a mut Surface),
+}
+
+impl<'a> Bindings<'a> {
+    /// Nothing bound.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Binds an input.
+    pub fn input(&mut self, name: &'a str, surface: &'a Surface) -> &mut Self {
+        self.bound.insert(name, Bound::Read(surface));
+        self
+    }
+
+    /// Binds an output.
+    pub fn output(&mut self, name: &'a str, surface: &'a mut Surface) -> &mut Self {
+        self.bound.insert(name, Bound::Write(surface));
+        self
+    }
+
+    /// Binds an input that is replaced in place, or a state, by the input's name.
+    pub fn update(&mut self, name: &'a str, surface: &'a mut Surface) -> &mut Self {
+        self.bound.insert(name, Bound::Write(surface));
+        self
+    }
+
+    /// The bound surfaces in the order of the signature's ports.
+    ///
+    /// # Errors
+    /// Every port that is not bound or bound in another way or with another layout, and every
+    /// bound name that is not a port.
+    pub fn in_order<'b>(
+        &'b mut self,
+        signature: &Signature,
+        device: &str,
+    ) -> Result<Vec<&'b mut Bound<'a>>, Error> {
+        let mut problems = Vec::new();
+        let mut by_name: HashMap<&str, &'b mut Bound<'a>> =
+            self.bound.iter_mut().map(|(name, bound)| (*name, bound)).collect();
+        let mut ordered = Vec::with_capacity(signature.ports.len());
+        for port in &signature.ports {
+            let Some(bound) = by_name.remove(port.name.as_str()) else {
+                problems.push(format!("`{}` is not bound", port.name));
+                continue;
+            };
+            let (surface, writable) = match &*bound {
+                Bound::Read(s) => (*s, false),
+                Bound::Write(s) => (&**s, true),
+            };
+            if writable != (port.kind != PortKind::Input) {
+                let want = if writable { "an input" } else { "written by the program" };
+                problems.push(format!("`{}` is {want}", port.name));
+            }
+            if *surface.layout() != port.layout {
+                problems.push(format!(
+                    "`{}` needs {}{:?}, the surface is {}{:?}",
+                    port.name,
+                    port.layout.dtype,
+                    port.layout.shape,
+                    surface.layout().dtype,
+                    surface.layout().shape
+                ));
+            }
+            ordered.push(bound);
+        }
+        let mut unknown: Vec<_> = by_name.keys().collect();
+        unknown.sort_unstable();
+        problems.extend(unknown.iter().map(|name| format!("the program has no `{name}`")));
+        if problems.is_empty() {
+            Ok(ordered)
+        } else {
+            Err(Error::new(ErrorKind::Binding, device, problems.join("; ")))
+        }
+    }
+}

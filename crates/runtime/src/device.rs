@@ -1,0 +1,40 @@
+use crate::{Bindings, Error, Signature};
+use orion_mil::{Program, Weights};
+
+/// Something that runs programs.
+pub trait Device: Send + Sync {
+    /// The name it is chosen by, such as `cpu:reference`.
+    fn name(&self) -> &str;
+
+    /// One line for a person: what it is and what it uses.
+    fn description(&self) -> String;
+
+    /// Compiles the program's main function. `weights` hold what its `BLOBFILE` values name;
+    /// programs compiled with the same weights share packed copies of them.
+    ///
+    /// # Errors
+    /// Everything in the program that this device cannot run, and every weight that is missing.
+    fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error>;
+}
+
+/// A compiled program.
+pub trait Executable: Send {
+    /// The surfaces it wants.
+    fn signature(&self) -> &Signature;
+
+    /// Runs once. Outputs and updates are complete when it returns.
+    ///
+    /// # Errors
+    /// When bindings do not fit the signature, or an index computed by the program is out of
+    /// range; updated surfaces may then hold anything.
+    fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error>;
+
+    /// Takes new values for the constants that live in weight files.
+    ///
+    /// # Errors
+    /// When a weight is missing or of another type; nothing is changed then.
+    fn update_weights(&mut self, weights: &Weights) -> Result<(), Error>;
+
+    /// What will be executed, for a person: steps, fusions, memory.
+    fn explain(&self) -> String;
+}
