@@ -1,1 +1,23 @@
-//! formats
+//! Weights, token data, configs and checkpoints on disk.
+//!
+//! Files are untrusted: a reader checks sizes before it allocates, and answers a file that is
+//! truncated, of another kind or inconsistent with an [`Error`] that names the file, the place
+//! and what was expected. Readers take [`orion_tensor::Bytes`] (`parse`) or a path (`open`, which
+//! maps the file into memory); tensors share that memory.
+//!
+//! This crate knows how numbers lie in files, not what a network does with them.
+
+mod error;
+mod finite;
+pub mod llama2c;
+mod mapped;
+mod rope;
+pub mod safetensors;
+pub mod tokens;
+
+pub use error::{Error, ErrorKind, Result};
+pub use finite::check_finite;
+pub use mapped::map_file;
+pub use rope::{rope_half_to_interleaved, rope_interleaved_to_half};
+pub use safetensors::SafeTensors;
+pub use tokens::TokenFile;

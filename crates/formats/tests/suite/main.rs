@@ -1,0 +1,5 @@
+//! Tests of the crate through its public interface.
+
+mod support;
+mod token_files;
+mod weights;
