@@ -8,6 +8,7 @@
 //! The crate is pure: no I/O but through callers' readers, no clock, no threads.
 
 mod builder;
+pub mod composite;
 mod diagnostic;
 pub mod encode;
 pub mod infer;
