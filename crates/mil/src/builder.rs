@@ -390,10 +390,14 @@ impl Builder {
         self.push(&Op::Scatter { data, indices, updates, axis, mode: ScatterMode::Add })
     }
 
-    /// See [`Op::SliceUpdate`]; no axis masked.
+    /// See [`Op::SliceUpdate`]; no axis masked. `begin` is int32 `[rank]`.
     pub fn slice_update(&mut self, x: ValueId, update: ValueId, begin: ValueId) -> ValueId {
-        let begin_mask = vec![false; self.ty(x).rank()];
-        self.push(&Op::SliceUpdate { x, update, begin, begin_mask })
+        let size: Vec<i32> = self.shape(update).iter().map(|&n| n as i32).collect();
+        let size = self.ints(&size);
+        let end = self.add(begin, size);
+        let no_mask = vec![false; self.ty(x).rank()];
+        let (begin_mask, end_mask) = (no_mask.clone(), no_mask);
+        self.push(&Op::SliceUpdate { x, update, begin, end, begin_mask, end_mask })
     }
 
     /// A tensor of one number.

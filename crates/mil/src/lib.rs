@@ -13,6 +13,7 @@ mod diagnostic;
 pub mod encode;
 pub mod infer;
 pub mod op;
+pub mod op_table;
 mod program;
 pub mod typed;
 mod types;

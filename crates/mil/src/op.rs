@@ -240,8 +240,13 @@ pub enum Op {
         update: ValueId,
         /// int32 `[rank]`: where the part begins, masks not yet applied.
         begin: ValueId,
+        /// int32 `[rank]`: `begin` plus the shape of `update`, as MIL asks for it. Redundant:
+        /// what runs the op reads `begin` only.
+        end: ValueId,
         /// Axes whose `begin` is ignored and taken as 0.
         begin_mask: Vec<bool>,
+        /// Axes whose `end` is ignored; there the part ends with x.
+        end_mask: Vec<bool>,
     },
     /// `x` repeated along each axis.
     Tile {
@@ -347,6 +352,8 @@ pub enum Op {
         size: usize,
         /// Where the new axis stands in the output.
         axis: usize,
+        /// Element type of the output.
+        dtype: DType,
         /// Value at the index.
         on: f64,
         /// Value elsewhere.
@@ -653,7 +660,7 @@ impl Op {
             }
             Self::Concat { values, .. } | Self::Stack { values, .. } => values.clone(),
             Self::DynamicSlice { x, begin, .. } => vec![*x, *begin],
-            Self::SliceUpdate { x, update, begin, .. } => vec![*x, *update, *begin],
+            Self::SliceUpdate { x, update, begin, end, .. } => vec![*x, *update, *begin, *end],
             Self::Gather { x, indices, .. } | Self::GatherAlongAxis { x, indices, .. } => {
                 vec![*x, *indices]
             }

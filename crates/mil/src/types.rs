@@ -1,4 +1,4 @@
-use orion_tensor::{DType, element_count};
+use orion_tensor::DType;
 use std::fmt;
 
 /// One axis of a tensor type.
@@ -55,9 +55,9 @@ impl TensorType {
             .collect()
     }
 
-    /// The number of elements, when all axes are known.
+    /// The number of elements, when all axes are known and the number fits a `usize`.
     pub fn element_count(&self) -> Option<usize> {
-        self.shape().map(|s| element_count(&s))
+        self.shape()?.into_iter().try_fold(1usize, |count, n| count.checked_mul(n))
     }
 }
 
