@@ -135,8 +135,7 @@ fn ends_in_article(text: &str) -> bool {
     matches!(last.next(), Some(b'a' | b'A')) && matches!(last.next(), None | Some(b' ' | b'"'))
 }
 
-/// Every template reachable from `template`, so that a test can look at all options, also rare
-/// ones, without waiting for chance to draw them.
+/// The slots of all options of a template, so that a test need not wait for chance to draw them.
 #[cfg(test)]
 pub(crate) fn slot_names(template: &str) -> Vec<&str> {
     let mut names = Vec::new();

@@ -40,11 +40,11 @@ const OPENING: &str = "
         very {trait}.]";
 
 const MEETS_FRIEND: &str = "
-    [Just then|On the way|After a while], {hero} met a {friend trait} {friend kind} named {friend}.";
+    [Just then|Soon|After a while], a {friend trait} {friend kind} named {friend} came by.";
 
 const WITH_FRIEND: &str = "
     [{^his} best friend was a {friend trait} {friend kind} named {friend}.
-    |{^he} had a good friend, a {friend trait} {friend kind} named {friend}.]";
+    |{^he} had a good friend named {friend}, a {friend trait} {friend kind}.]";
 
 const THANKS: &str = "
     [\"Thank you, {friend}!\" said {hero}. \"You are a true friend.\"

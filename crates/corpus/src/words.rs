@@ -91,7 +91,7 @@ pub(crate) const TRAITS: &[&str] = &[
 
 pub(crate) const SIZES: &[&str] = &["little", "small", "young", "tiny"];
 
-pub(crate) const HOME_LOOKS: &[&str] = &["cozy", "warm", "tidy", "snug", "quiet", "sunny"];
+pub(crate) const HOME_LOOKS: &[&str] = &["cozy", "warm", "tidy", "snug", "neat", "sunny"];
 
 pub(crate) const WEATHER: &[&str] =
     &["sunny", "warm", "bright", "windy", "cloudy", "cool", "misty", "fine", "clear", "golden"];
@@ -186,6 +186,7 @@ const SOFT: &[&str] =
 const METAL: &[&str] = &["shiny", "silver", "golden", "old", "tiny", "bright"];
 const GLASS: &[&str] = &["blue", "green", "white", "pretty", "shiny", "round"];
 const WOOD: &[&str] = &["wooden", "little", "brown", "old", "smooth", "painted"];
+const CARVED: &[&str] = &["wooden", "little", "brown", "smooth", "painted"];
 const FOUND: &[&str] = &["white", "smooth", "pretty", "tiny", "gray", "round", "lovely"];
 
 /// Small things one carries around and loses.
@@ -260,10 +261,10 @@ pub(crate) const GIFTS: &[Thing] = &[
     one("picture", &["pretty", "lovely", "bright", "little", "funny"]),
     one("necklace", &["pretty", "lovely", "long", "blue", "golden"]),
     one("crown", &["pretty", "golden", "funny", "shiny", "green"]),
-    one("basket", WOOD),
-    one("box", WOOD),
-    one("chair", WOOD),
-    one("toy boat", WOOD),
+    one("basket", CARVED),
+    one("box", CARVED),
+    one("chair", CARVED),
+    one("toy boat", CARVED),
     many("mittens", SOFT),
     many("slippers", SOFT),
 ];

@@ -8,20 +8,21 @@ pub(crate) const FACED_FEAR: Plot = Plot {
     name: "faced fear",
     things: TOYS,
     paragraphs: &[
-        "{opening} {hero} was not afraid of many things, but {he} was very afraid of {fear}.",
-        "{one day}, {hero} was visiting {his} friend {friend}, the {friend kind}. They played with
-         {a thing}. Then {fear moment}. {hero} [began to shake|covered {his} face|closed {his} eyes].
-         \"I want to go home!\" {he} cried.",
-        "{friend} did not laugh. \"[Are you afraid of {fear}|What is it, {hero}]?\" asked {friend}.
-         \"[Yes, I am|I am afraid of {fear}],\" said {hero}. {friend} sat down next to {him}.
-         \"I was afraid of {fear} too,\" said {friend}. \"{fear advice}.\"",
-        "{hero} thought about that. {^he} [held {friend}'s hand|took a deep breath|counted to three].
-         Then, very slowly, {he} {fear deed}. [{^his} heart went thump, thump, thump, but nothing bad
+        "{opening} [{hero} was not afraid of many things, but {he} was very afraid of
+         {fear}.|But {he} was very afraid of {fear}.]",
+        "{one day}, {hero} was playing with {a thing} at the home of {friend}, a {friend trait}
+         {friend kind}. Then {fear moment}. {hero} [began to shake|covered {his} face|closed {his}
+         eyes]. [\"I want to go home!\" {he} cried.|]",
+        "{friend} did not laugh. {^friend he} sat down next to {him}. \"I was afraid of {fear} too,\"
+         said {friend}. \"{fear advice}.\"",
+        "{hero} [held {friend}'s hand|took a deep breath|counted to three].
+         Then {he} {fear deed}. [{^his} heart went thump, thump, thump, but nothing bad
          happened.|It was not so bad at all.]",
-        "\"[Look at me|I did it]!\" {said} {hero}. \"I am not afraid any more!\" \"[I knew you could
-         do it|You are so brave],\" said {friend}. {evening}
-         [Being brave means that you try even when you are afraid.
-         |{hero} had learned that a fear gets small when you share it with a friend.
+        "\"[Look at me|I did it]!\" {said} {hero}. [\"I am not afraid any more!\"|\"I knew you could
+         do it,\" said {friend}.|\"You are so brave,\" said {friend}.]
+         [{evening}
+         |Being brave means that you try even when you are afraid.
+         |A fear gets small when you share it with a friend.
          |And when others were afraid of {fear}, {hero} sat down next to them and helped.]",
     ],
 };
@@ -34,16 +35,16 @@ pub(crate) const RESCUE: Plot = Plot {
         "{opening}",
         "{one day}, {hero} was [walking|playing] {where} when {he} heard a small voice.
          \"Help! Help!\" [cried|called] the voice. {hero} [ran to look|followed the sound]. There was
-         a {friend kind}, {stuck}! \"[My name is {friend}, and I cannot get out|I am {friend}. Please
-         help me],\" said the {friend kind}.",
+         a {friend kind} named {friend}, {stuck}!",
         "{hero} tried and tried, but [{he} was too small|it did not help]. \"I need a {tool},\"
-         {he} said. \"Do not be afraid. I will come back soon!\" {hero} {went} home as fast as {he}
-         could and [looked {spot}|asked {elder} for help]. [There {he} found|Soon {he} had] a {tool}.",
+         {he} said. [\"Do not be afraid. I will come back soon!\"|] {^he} {went} home as fast as {he}
+         could. [{^he} looked {spot}, and there {he} found a {tool}.|{elder} was there and gave {him}
+         a {tool}.]",
         "{^he} hurried back to the {place}. {rescue}. \"[You saved me|I am free]!\" cried {friend}.",
         "{friend} wanted to say thank you and gave {hero} {a thing}. [\"{^they} {is} my greatest
-         treasure,\" said {friend}. \"Now {they} {is} yours.\"|\"Please take {it},\" said {friend}.
-         \"You have a good heart.\"] {evening}
-         [Even a small {kind} can do a big thing.
+         treasure,\" said {friend}.|\"You have a good heart,\" said {friend}.|]
+         [{evening}
+         |Even a small {kind} can do a big thing.
          |When you help others, you find new friends.
          |{hero} kept the {noun} and always thought of that day.]",
     ],
@@ -55,20 +56,20 @@ pub(crate) const NIGHT_NOISE: Plot = Plot {
     things: TREASURES,
     paragraphs: &[
         "{opening}",
-        "One [dark|cold|windy] night, {hero} could not sleep. There was a strange noise outside.
-         It went {sound}. \"[What is that|Who is there]?\" whispered {hero}. \"Is it {wrong guess}?\"
-         {^he} [hid under the blanket|pulled the blanket over {his} head] and listened.
-         {^sound}, it went again.",
-        "At last {hero} [got out of bed|sat up]. \"I must be brave,\" {he} said. {^he} lit a lamp,
-         opened the door and looked outside. It was not {wrong guess} at all! It was a
-         {friend trait} {friend kind} who {noise cause}.",
+        "One [dark|cold|windy] night, {hero} heard a strange noise outside. It went {sound}.
+         \"[What is that|Who is there]?\" whispered {hero}. \"Is it {wrong guess}?\"
+         {^he} [hid under the blanket|pulled the blanket over {his} head].
+         [{^sound}, it went again.|]",
+        "At last {hero} got out of bed. [\"I must be brave,\" {he} said.|] {^he} lit a lamp and opened
+         the door. It was not {wrong guess} at all! It was a {friend trait} {friend kind} who
+         {noise cause}.",
         "\"[Please help me|Do not be angry],\" said the {friend kind}. \"My name is {friend}.\"
-         \"You poor thing!\" said {hero}. \"Come in [and sit by the fire|where it is warm].\" {hero} took {friend} inside and gave {friend him} {some food}. {friend} ate all of
-         {food it} and [smiled|felt much better].",
-        "In the morning, they went to the {place} together and found {friend}'s home.
-         \"Thank you, {hero},\" said {friend}. [\"I will never forget this.\"|\"You are
-         very kind.\"] {evening}
-         [Things are not so scary when you take a good look.
+         \"Come in [and sit by the fire|where it is warm]!\" said {hero}, and {he} gave {friend him}
+         {some food}. {friend} ate all of {food it} and [smiled|felt much better].",
+        "In the morning, they went to the {place} and found {friend}'s home.
+         \"Thank you, {hero},\" said {friend}.
+         [{evening}
+         |Things are not so scary when you take a good look.
          |{hero} was glad that {he} had opened the door.
          |Sometimes a strange noise is only a new friend.]",
     ],
@@ -79,21 +80,18 @@ pub(crate) const BIG_STORM: Plot = Plot {
     name: "big storm",
     things: TREASURES,
     paragraphs: &[
-        "{opening} {with friend} {friend} lived in a {friend home} near the {place}.",
-        "One night, a big storm came. The rain fell hard, and the wind blew and blew. In the
-         morning, {hero} {went} to the {place}. The storm had broken {friend}'s {friend home}!
-         {friend} sat [under a tree|on a log|on a big stone] and cried. \"[My home is gone|Where will I sleep now]?\" said
+        "{opening} {with friend}",
+        "One night, a big storm came. [The wind blew and blew.|] In the
+         morning, {hero} {went} to the {place}, where {friend} lived. The storm had broken {friend}'s
+         {friend home}! \"[My home is gone!|Where will I sleep now?]\" cried
          {friend}.",
-        "\"[Do not cry|Do not worry],\" said {hero}. \"You can stay with me, and we will build a new
-         home.\" {hero} brought {some food} and {friend} ate. Then they began to work. They carried
-         [wood and stones|sticks and straw|wood and leaves] all day long. But in the evening, the
-         wall fell down. [\"We will never finish,\" said {friend}.|{friend} wanted to give up.]",
-        "Then {elder} came by. \"[Many hands make quick work|We can do it together],\" said {elder},
-         and called all the neighbors. Everyone helped. Some cut the wood, some made the roof, and
-         {hero} painted the door [red|blue|green|yellow].",
-        "Soon the new {friend home} was ready. It was [strong and warm|even better than the old
-         one]. {friend} looked inside, and there {was} {a thing} from {hero}! \"Thank you, everyone,\"
-         said {friend}.
+        "\"[Do not cry|Do not worry],\" said {hero}. \"We will build a new home.\" They carried [wood and stones|sticks and straw|wood and leaves] all day long,
+         but then the wall fell down. [\"We will never finish,\" said {friend}.|{friend} wanted to give up.]",
+        "Then {elder} came by[ with {some food}|] and called all the neighbors. [Everyone
+         helped.|\"Many hands make quick work,\" said {elder}.] Some cut the wood, some made the roof,
+         and {hero} painted the door [red|blue|green|yellow].",
+        "Soon the new {friend home} was ready. [It was strong and warm.|It was better than the old one.|] {friend} looked inside, and there {was} {a thing} from {hero}! [\"Thank you,
+         everyone,\" said {friend}.|]
          [No storm can break a good friend.
          |Hard work is easy when friends work together.
          |That night the wind blew again, but {friend} slept well.]",

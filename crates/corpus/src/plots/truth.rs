@@ -8,21 +8,17 @@ pub(crate) const BROKEN_TREASURE: Plot = Plot {
     name: "broken treasure",
     things: FRAGILE,
     paragraphs: &[
-        "{opening} {with friend} {friend} had {a thing} that had once belonged to {elder}.",
-        "{one day}, {hero} came to visit. {friend} was [out in the garden|busy in the kitchen].
-         {hero} saw the {noun} on the shelf and [wanted to hold {it}|picked {it} up]. \"I will be
-         careful,\" {he} thought. But the {noun} slipped out of {his} hands. Crash! The {thing} was
-         broken.",
-        "{hero} was [afraid|scared]. {^he} quickly hid the pieces {spot}. When {friend} came back,
-         {friend he} looked at the shelf. \"[Where is my {noun}|Did you see my {noun}]?\" asked
-         {friend}. \"I do not know,\" said {hero}, but {his} face was red.",
-        "That night, {hero} could not sleep. [{^his} tummy hurt.|{^he} felt bad about the lie.] In the
-         morning, {he} ran to {friend} and said, \"I broke your {noun}, and I hid the pieces {spot}. I
-         am very sorry.\" {friend} was quiet for a [moment|while]. \"I am sad about the {noun},\" said
-         {friend}. \"But I am glad that you told me the truth.\"",
+        "{opening} {with friend}",
+        "{one day}, {hero} came to visit {friend}.
+         {^he} saw {a thing} on the shelf and picked {it} up. But the {noun} slipped out of {his} hands. Crash! [The {thing} was broken.|Now it was
+         broken.]",
+        "{hero} was [afraid|scared], and {he} hid the pieces {spot}. \"[Where is my {noun}|Did
+         you see my {noun}]?\" asked {friend}. \"I do not know,\" said {hero}, but {his} face was red.",
+        "[That night, {hero} could not sleep.|{hero} felt bad about the lie.] In the morning, {he} told
+         {friend} the truth. \"I broke your {noun}[, and I hid the pieces
+         {spot}|]. I am sorry.\"  \"I am glad that you told me,\" said {friend}.",
         "Together they [got some glue|took a pot of glue] and put the pieces back, one by one. Soon
-         the {thing} stood on the shelf again, [almost like new|with only one small crack]. {hero}
-         felt light and happy.
+         the {thing} stood on the shelf again[, almost like new|]. {^he} felt [light and|very] happy.
          [It is always better to tell the truth.
          |A lie is heavy, but the truth is light.
          |{hero} had learned that a good friend can forgive.]",
@@ -37,17 +33,18 @@ pub(crate) const QUARREL: Plot = Plot {
         "{opening} {with friend}",
         "{one day}, {hero} and {friend} found {a thing} {where}. \"[I saw {it} first|{^they} {is}
          mine]!\" said {hero}. \"No, [I saw {it} first|{they} {is} mine]!\" said {friend}. They pulled
-         and pulled until they both fell [down|into the mud]. Now they were very angry.",
-        "\"I will never play with you again!\" {said} {hero}. {^he} sat down [under a tree|next to an old log|on a big stone]. {friend}
-         sat down on the other side. [It was very quiet.|Nobody said a word.] Nobody played with the
-         {noun}, and nobody had any fun.",
-        "Then {elder} came by. \"[Why is nobody playing|What is going on here]?\" asked {elder}. \"We
-         both want the {thing},\" said {hero}. {elder} smiled. \"The {noun} will not run
-         away,\" said {elder}. \"[You can take turns.|Why do you not take turns?]\"",
-        "{hero} looked at {friend}, and {friend} looked at {hero}. \"I am sorry,\" said {hero}. \"You
-         can go first.\" \"I am sorry too,\" said {friend}. \"[Let us play together|We can share].\" So
-         they took turns with the {noun}, and it was [much more fun|the best {time} ever]. {evening}
-         [Toys are more fun when you share them.
+         and pulled until they both fell [down|into the mud].",
+        "[\"I will never play with you again!\" {said} {hero}.|Now they were very angry.] {hero} sat
+         down [under a tree|next to an old log|on a big stone], and {friend} sat down on the other
+         side. Nobody played with the {noun}[, and nobody had any fun|].",
+        "Then {elder} came by. [\"Why is nobody playing?\" asked {elder}. |\"What is going on here?\"
+         asked {elder}. |]\"We both want the {thing},\" said {hero}. {elder} smiled. \"[You can take
+         turns.|Why do you not take turns?]\"",
+        "{hero} looked at {friend}. \"I am sorry,\" {he} said. \"You can go first.\" \"I am sorry
+         too,\" said {friend}. [\"Let us play together.\"|\"We can share.\"|] So they took turns with
+         the {noun}, and it was [much more fun|the best {time} ever].
+         [{evening}
+         |Toys are more fun when you share them.
          |It is hard to stay angry at a good friend.
          |{hero} had learned that taking turns is fair.]",
     ],
@@ -58,21 +55,22 @@ pub(crate) const FOUND_TREASURE: Plot = Plot {
     name: "found treasure",
     things: TREASURES,
     paragraphs: &[
-        "{opening} {^he} always wished for {a thing}, but {he} had no money to buy {it}.",
-        "{one day}, {hero} {went} to the {place}. There, {outdoor spot}, {was} {a thing}! \"[What luck|My wish came true]!\"
-         {said} {hero}. {^he} picked {it} up and took {it} home.",
-        "On the way home, {he} saw a {friend kind} named {friend} sitting by the road. {friend} was crying.
-         \"[Why are you crying|What is wrong]?\" asked {hero}. \"I lost my {thing},\" said {friend}.
-         \"{elder} gave {it} to me, and now {they} {is} gone.\"",
-        "{hero} [looked at the ground|did not know what to do]. {^he} wanted to keep the {noun} so
-         much. But {friend} was so sad. {^he} [took a deep breath|thought about it] and said, \"I found
-         your {noun} {where}. Here {they} {is}.\" {friend} jumped up and hugged {him}. \"Thank you for
-         being honest!\" said {friend}.",
-        "The next day, there was a knock at the door. It was {friend}, with {some food} and a small
-         box. In the box {was} {a thing}, just like {friend}'s! \"[{this} {is} for you|I made
-         {this} for you],\" said {friend}. {evening}
-         [It pays to be honest.
+        "{opening} {^he} always wished for {a thing}[, but {he} had no money to buy {it}|].",
+        "{one day}, {hero} {went} to the {place}. There, {outdoor spot}, {was} {a thing}! \"[What
+         luck|My wish came true]!\" {said} {hero}, and {he} picked {it}
+         up.",
+        "On the way home, {he} saw a {friend kind} named {friend}. {friend} was crying.
+         [\"Why are you crying?\" asked {hero}. |\"What is wrong?\" asked {hero}. |]\"I lost my
+         {thing},\" said {friend}. [\"{elder} gave {it} to me.\"|]",
+        "{hero} [looked at the ground|did not know what to do]. But {he} [took a deep breath|thought about it] and said, \"I found
+         your {noun} {where}. Here {they} {is}.\" {friend} jumped up and hugged {him}. [\"Thank you for
+         being honest!\" said {friend}.|]",
+        "The next day, {friend} knocked at the door with {some food} and {a thing}, just like
+         {friend his} own! \"[{this} {is} for you|I made {this} for you],\" said
+         {friend}.
+         [{evening}
+         |It pays to be honest.
          |{hero} had lost {a noun} and found a friend, and then {he} had both.
-         |An honest heart is worth more than gold.]",
+         |A true word is worth more than gold.]",
     ],
 };
