@@ -123,7 +123,6 @@ impl Slots for Cast {
             "friend kind" => friend.kind.noun,
             "friend trait" => friend.character,
             "friend home" => friend.kind.home,
-            "friend went" => friend.kind.went,
             "friend he" => friend.form("she", "he"),
             "friend him" => friend.form("her", "him"),
             "friend his" => friend.form("her", "his"),
@@ -154,7 +153,6 @@ impl Slots for Cast {
             "food this" => number(food.plural, "this", "these"),
             "food they" => number(food.plural, "it", "they"),
             "food it" => number(food.plural, "it", "them"),
-            "food was" => number(food.plural, "was", "were"),
             "food is" => number(food.plural, "is", "are"),
 
             "learn" => self.skill.infinitive,

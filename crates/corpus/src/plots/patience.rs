@@ -9,12 +9,11 @@ pub(crate) const NEW_SKILL: Plot = Plot {
     things: TREASURES,
     paragraphs: &[
         "{opening} More than anything, {he} wanted to learn to {learn}.",
-        "{one day}, {hero} tried to {learn}, but {learn fail}. [{^he} tried again, but {learn fail}
-         once more.|] \"[I will never learn to {learn}|This is too hard]!\" {he} cried. [{sad}|]",
+        "{one day}, {hero} tried to {learn}, but {learn fail}. [{^he} tried again and again.|] \"[I will never learn to {learn}|This is too hard]!\" {he} cried. [{sad}|]",
         "{meets friend} {friend} was very good at {learning}. \"[Will you teach me|Can you show me
          how], please?\" asked {hero}. \"Of course,\" said {friend}. \"{learn advice}.\"",
         "So {hero} tried again {where}. [{^he} tried ten times.|{^he} tried every day for a week.]
-         [\"Do not give up,\" said {friend}.|\"You are getting better,\" said {friend}.|] And then, one {time}, {hero} {learned} all alone!",
+         [\"Do not give up,\" said {friend}.|\"You are getting better,\" said {friend}.|] And then, one {time}, {hero} {learned} all by {himself}!",
         "\"[Look|Look at me], {friend}! I can {learn}!\" {said} {hero}. {friend} clapped and gave {him} {a thing} as a prize.
          [{evening}
          |If you try and try again, you can learn anything.

@@ -33,10 +33,10 @@ pub(crate) const QUARREL: Plot = Plot {
         "{opening} {with friend}",
         "{one day}, {hero} and {friend} found {a thing} {where}. \"[I saw {it} first|{^they} {is}
          mine]!\" said {hero}. \"No, [I saw {it} first|{they} {is} mine]!\" said {friend}. They pulled
-         and pulled until they both fell [down|into the mud].",
-        "[\"I will never play with you again!\" {said} {hero}.|Now they were very angry.] {hero} sat
+         and pulled until they both fell down.",
+        "[\"I will never play with you again!\" {said} {hero}.|Now they were very angry.] {^he} sat
          down [under a tree|next to an old log|on a big stone], and {friend} sat down on the other
-         side. Nobody played with the {noun}[, and nobody had any fun|].",
+         side. Nobody played with the {noun}.",
         "Then {elder} came by. [\"Why is nobody playing?\" asked {elder}. |\"What is going on here?\"
          asked {elder}. |]\"We both want the {thing},\" said {hero}. {elder} smiled. \"[You can take
          turns.|Why do you not take turns?]\"",
