@@ -369,21 +369,21 @@ pub(crate) const SKILLS: &[Skill] = &[
     skill(
         "fly a kite",
         "flew a kite",
-        "flying a kite",
+        "flying kites",
         "the kite fell to the ground",
         "Run into the wind and let the string go slowly",
     ),
     skill(
         "paint a picture",
         "painted a picture",
-        "painting a picture",
+        "painting pictures",
         "the colors ran together",
         "Let one color dry before you use the next",
     ),
     skill(
         "row a boat",
         "rowed a boat",
-        "rowing a boat",
+        "rowing boats",
         "the boat went around in circles",
         "Pull both oars at the same time",
     ),
@@ -418,7 +418,7 @@ pub(crate) const SKILLS: &[Skill] = &[
     skill(
         "write a letter",
         "wrote a letter",
-        "writing a letter",
+        "writing letters",
         "the ink made a big spot",
         "Hold the pen softly and go slowly",
     ),
@@ -524,9 +524,9 @@ pub(crate) const PERILS: &[Peril] = &[
                  up, and {friend} crawled out",
     },
     Peril {
-        stuck: "stuck in the gap of a fence",
+        stuck: "stuck between two big stones",
         tool: "piece of soap",
-        rescue: "{hero} rubbed the soap on the fence until it was smooth. Then {friend} slipped \
+        rescue: "{hero} rubbed the soap on the stones until they were smooth. Then {friend} slipped \
                  out with a pop",
     },
     Peril {

@@ -36,7 +36,7 @@ fn every_story(check: impl Fn(&str) -> Result<(), String>) {
 /// measured on it. When the change is meant, bless it: put the value the failure prints here.
 #[test]
 fn a_seed_names_the_same_stories_forever() {
-    const BLESSED: u64 = 0x0c05_a29b_c476_8235;
+    const BLESSED: u64 = 0x8ad0_c8a1_80b0_60a7;
     let got = fingerprint(stories(42).take(1000));
     assert_eq!(got, BLESSED, "the stories changed; if that is meant, bless {got:#018x}");
 }

@@ -66,7 +66,7 @@ pub(crate) const FOUND_TREASURE: Plot = Plot {
          your {noun} {where}. Here {they} {is}.\" {friend} jumped up and hugged {him}. [\"Thank you for
          being honest!\" said {friend}.|]",
         "The next day, {friend} knocked at the door with {some food} and {a thing}, just like
-         {friend his} own! \"[{this} {is} for you|I made {this} for you],\" said
+         {friend his} own! \"[{this} {is} for you|I want you to have {this}],\" said
          {friend}.
          [{evening}
          |It pays to be honest.
