@@ -11,6 +11,7 @@ mod error;
 mod finite;
 pub mod llama2c;
 mod mapped;
+pub mod npy;
 mod rope;
 pub mod safetensors;
 pub mod tokens;
