@@ -170,10 +170,13 @@ pub fn encode(op: &Op, values: &Values, output_count: usize) -> Encoded {
         Op::Fill { dtype, shape, value } => named("fill")
             .parameter("shape", ints(shape))
             .parameter("value", Value::scalar(*dtype, *value)),
-        Op::Range { dtype, start, step, count } => named("range_1d")
-            .parameter("start", Value::scalar(*dtype, *start))
-            .parameter("end", Value::scalar(*dtype, range_end(*dtype, *start, *step, *count)))
-            .parameter("step", Value::scalar(*dtype, *step)),
+        Op::Range { dtype, start, step, count } => {
+            let end = range_end(*dtype, *start, *step, *count).expect("a range that fits its type");
+            named("range_1d")
+                .parameter("start", Value::scalar(*dtype, *start))
+                .parameter("end", Value::scalar(*dtype, end))
+                .parameter("step", Value::scalar(*dtype, *step))
+        }
         Op::BandPart { x, lower, upper } => named("band_part")
             .operand("x", *x)
             .parameter("lower", Value::int(int32(*lower)))

@@ -92,11 +92,12 @@ pub fn compatible(a: &Type, b: &Type) -> bool {
     }
 }
 
-/// The `end` that `range_1d` is given so that rounding to the element type keeps the count:
-/// half a step past the last element for floats.
-pub(crate) fn range_end(dtype: DType, start: f64, step: f64, count: usize) -> f64 {
-    let slack = if dtype.is_float() { 0.5 } else { 0.0 };
-    start + step * (count as f64 - slack)
+/// The `end` that gives `range_1d` this many elements once the numbers are rounded to the element
+/// type: the next element or, where that rounds to more elements, half a step before it.
+pub(crate) fn range_end(dtype: DType, start: f64, step: f64, count: usize) -> Option<f64> {
+    let (first, by) = (rounded(dtype, start), rounded(dtype, step));
+    let ends = [0.0, 0.5].map(|slack| rounded(dtype, first + by * (count as f64 - slack)));
+    ends.into_iter().find(|&end| range_count(first, end, by) == Some(count))
 }
 
 /// How many elements `range_1d` gives; `None` for a step that never gets there.
@@ -118,9 +119,7 @@ pub(crate) fn rounded(dtype: DType, v: f64) -> f64 {
 
 fn range(dtype: DType, start: f64, step: f64, count: usize) -> Types {
     require(is_number(dtype), || format!("a range of {dtype} has no meaning"))?;
-    let end = rounded(dtype, range_end(dtype, start, step, count));
-    let counted = range_count(rounded(dtype, start), end, rounded(dtype, step));
-    require(count > 0 && counted == Some(count), || {
+    require(count > 0 && range_end(dtype, start, step, count).is_some(), || {
         format!("{count} steps of {step} from {start} cannot be written in {dtype}")
     })?;
     Ok(vec![Type::tensor(dtype, &[count])])

@@ -1,0 +1,395 @@
+//! `encode` and `analyze` are inverse: every op, with parameters away from their defaults.
+
+use orion_mil::op::{Binary, GeluMode, PadMode, Reduction, ScatterMode, Unary};
+use orion_mil::{Builder, Op, TensorType, Type, Value, ValueId, typed};
+use orion_tensor::DType;
+
+/// Inputs of many types by name; a case takes what it needs.
+struct Fixture {
+    builder: Builder,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { builder: Builder::new("main") }
+    }
+
+    fn of(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
+        let name = format!("input_{}", self.builder.function().params.len());
+        self.builder.input(&name, TensorType::new(dtype, shape))
+    }
+
+    fn f32(&mut self, shape: &[usize]) -> ValueId {
+        self.of(DType::F32, shape)
+    }
+
+    fn f16(&mut self, shape: &[usize]) -> ValueId {
+        self.of(DType::F16, shape)
+    }
+
+    fn i32(&mut self, shape: &[usize]) -> ValueId {
+        self.of(DType::I32, shape)
+    }
+
+    fn bool(&mut self, shape: &[usize]) -> ValueId {
+        self.of(DType::Bool, shape)
+    }
+}
+
+/// Builds one op, writes it out, reads it back; its meaning and the output types must be those
+/// that went in.
+fn round_trip(expected: &[&str], outputs: usize, make: impl FnOnce(&mut Fixture) -> Op) {
+    let mut fixture = Fixture::new();
+    let op = make(&mut fixture);
+    let ids = fixture.builder.push_all(&op, outputs);
+    let types: Vec<String> =
+        ids.iter().map(|&id| fixture.builder.function().ty(id).to_string()).collect();
+    assert_eq!(types, expected, "{op:?}");
+    let function = fixture.builder.finish(&ids);
+    let ops = typed::analyze(&function).unwrap_or_else(|e| panic!("{op:?}: {e:?}"));
+    assert_eq!(ops.last(), Some(&op));
+}
+
+fn all_unary() -> Vec<Unary> {
+    use Unary::*;
+    vec![
+        Abs,
+        Acos,
+        Asin,
+        Atan,
+        Atanh,
+        Ceil,
+        Clip { low: -0.5, high: 0.75 },
+        Cos,
+        Cosh,
+        Elu { alpha: 0.5 },
+        Erf,
+        Exp,
+        Exp2,
+        Floor,
+        Gelu(GeluMode::Exact),
+        Gelu(GeluMode::Tanh),
+        Gelu(GeluMode::Sigmoid),
+        Inverse { epsilon: 0.125 },
+        LeakyRelu { alpha: 0.25 },
+        LinearActivation { alpha: 2.0, beta: -1.0 },
+        Log { epsilon: 0.5 },
+        Relu,
+        Relu6,
+        Round,
+        Rsqrt { epsilon: 0.25 },
+        ScaledTanh { alpha: 1.5, beta: 0.5 },
+        Sigmoid,
+        SigmoidHard { alpha: 0.25, beta: 0.5 },
+        Sign,
+        Silu,
+        Sin,
+        Sinh,
+        Softplus,
+        Softsign,
+        Sqrt,
+        Square,
+        Tan,
+        Tanh,
+        Threshold { alpha: 0.5 },
+        ThresholdedRelu { alpha: 1.5 },
+    ]
+}
+
+#[test]
+fn unary_ops() {
+    for kind in all_unary() {
+        round_trip(&["tensor<fp16, [2, 3]>"], 1, |f| Op::Unary { kind, x: f.f16(&[2, 3]) });
+    }
+    let kind = Unary::LogicalNot;
+    round_trip(&["tensor<bool, [4]>"], 1, |f| Op::Unary { kind, x: f.bool(&[4]) });
+    let kind = Unary::Threshold { alpha: 3.0 };
+    round_trip(&["tensor<int32, [4]>"], 1, |f| Op::Unary { kind, x: f.i32(&[4]) });
+}
+
+#[test]
+fn binary_ops() {
+    use Binary::*;
+    for kind in [Add, Sub, Mul, RealDiv, FloorDiv, Mod, Pow, Maximum, Minimum] {
+        let op = |f: &mut Fixture| Op::Binary { kind, x: f.f32(&[2, 1, 3]), y: f.f32(&[4, 1]) };
+        round_trip(&["tensor<fp32, [2, 4, 3]>"], 1, op);
+    }
+    for kind in [Equal, NotEqual, Greater, GreaterEqual, Less, LessEqual] {
+        let op = |f: &mut Fixture| Op::Binary { kind, x: f.i32(&[3]), y: f.i32(&[]) };
+        round_trip(&["tensor<bool, [3]>"], 1, op);
+    }
+    for kind in [LogicalAnd, LogicalOr, LogicalXor] {
+        let op = |f: &mut Fixture| Op::Binary { kind, x: f.bool(&[3]), y: f.bool(&[2, 1]) };
+        round_trip(&["tensor<bool, [2, 3]>"], 1, op);
+    }
+}
+
+#[test]
+fn simple_ops() {
+    let value = Value::ints(&[4, 5]);
+    round_trip(&["tensor<int32, [2]>"], 1, |_| Op::Const(value));
+    round_trip(&["tensor<fp16, [2]>"], 1, |f| Op::Identity { x: f.f16(&[2]) });
+    round_trip(&["tensor<fp16, [2]>"], 1, |f| Op::Cast { x: f.i32(&[2]), dtype: DType::F16 });
+    round_trip(&["tensor<fp32, [2, 3]>"], 1, |f| Op::Select {
+        cond: f.bool(&[2, 1]),
+        a: f.f32(&[3]),
+        b: f.f32(&[]),
+    });
+    round_trip(&["fp32"], 1, |f| Op::Select { cond: f.bool(&[]), a: f.f32(&[]), b: f.f32(&[]) });
+}
+
+#[test]
+fn ops_along_axes() {
+    use Reduction::*;
+    for kind in
+        [Sum, Mean, Max, Min, Prod, L2Norm, L1Norm, SumSquare, LogSum, LogSumExp]
+    {
+        let x = |f: &mut Fixture| f.f32(&[2, 3, 4]);
+        let op = |f: &mut Fixture| Op::Reduce { kind, x: x(f), axes: vec![0, 2], keep_dims: true };
+        round_trip(&["tensor<fp32, [1, 3, 1]>"], 1, op);
+        let op = |f: &mut Fixture| Op::Reduce { kind, x: x(f), axes: vec![1], keep_dims: false };
+        round_trip(&["tensor<fp32, [2, 4]>"], 1, op);
+    }
+    for max in [false, true] {
+        round_trip(&["tensor<int32, [2, 1, 4]>"], 1, |f| Op::ArgReduce {
+            max,
+            x: f.f16(&[2, 3, 4]),
+            axis: 1,
+            keep_dims: true,
+        });
+    }
+    for (exclusive, reverse) in [(true, false), (false, true)] {
+        round_trip(&["tensor<fp32, [2, 3]>"], 1, |f| Op::Cumsum {
+            x: f.f32(&[2, 3]),
+            axis: 1,
+            exclusive,
+            reverse,
+        });
+    }
+    round_trip(&["tensor<fp16, [2, 3]>"], 1, |f| Op::Softmax { x: f.f16(&[2, 3]), axis: 0 });
+    round_trip(&["tensor<fp16, [2, 3, 4]>"], 1, |f| Op::LayerNorm {
+        x: f.f16(&[2, 3, 4]),
+        axes: vec![0, 2],
+        gamma: Some(f.f16(&[2, 4])),
+        beta: None,
+        epsilon: 0.5,
+    });
+    round_trip(&["tensor<fp32, [2, 3, 4]>"], 1, |f| Op::LayerNorm {
+        x: f.f32(&[2, 3, 4]),
+        axes: vec![1],
+        gamma: None,
+        beta: Some(f.f32(&[3])),
+        epsilon: 0.25,
+    });
+    round_trip(&["tensor<fp32, [2, 3, 4]>"], 1, |f| Op::BatchNorm {
+        x: f.f32(&[2, 3, 4]),
+        mean: f.f32(&[3]),
+        variance: f.f32(&[3]),
+        gamma: Some(f.f32(&[3])),
+        beta: None,
+        epsilon: 0.25,
+    });
+}
+
+#[test]
+fn contractions() {
+    round_trip(&["tensor<fp32, [5, 2, 3, 4]>"], 1, |f| Op::Matmul {
+        x: f.f32(&[2, 7, 3]),
+        y: f.f32(&[5, 1, 4, 7]),
+        transpose_x: true,
+        transpose_y: true,
+    });
+    round_trip(&["tensor<fp32, [2, 4]>"], 1, |f| Op::Matmul {
+        x: f.f32(&[7]),
+        y: f.f32(&[2, 7, 4]),
+        transpose_x: false,
+        transpose_y: false,
+    });
+    round_trip(&["tensor<fp32, [2, 3]>"], 1, |f| Op::Matmul {
+        x: f.f32(&[2, 3, 7]),
+        y: f.f32(&[7]),
+        transpose_x: false,
+        transpose_y: false,
+    });
+    for bias in [false, true] {
+        round_trip(&["tensor<fp16, [2, 5]>"], 1, |f| Op::Linear {
+            x: f.f16(&[2, 3]),
+            weight: f.f16(&[5, 3]),
+            bias: bias.then(|| f.f16(&[5])),
+        });
+        round_trip(&["tensor<fp16, [1, 6, 5, 2]>"], 1, |f| Op::Conv {
+            x: f.f16(&[1, 4, 8, 5]),
+            weight: f.f16(&[6, 2, 3, 3]),
+            bias: bias.then(|| f.f16(&[6])),
+            strides: vec![2, 3],
+            pads: vec![(1, 2), (0, 4)],
+            dilations: vec![1, 2],
+            groups: 2,
+        });
+    }
+    round_trip(&["tensor<fp32, [1, 2, 6]>"], 1, |f| Op::Conv {
+        x: f.f32(&[1, 4, 8]),
+        weight: f.f32(&[2, 4, 3]),
+        bias: None,
+        strides: vec![1],
+        pads: vec![(0, 0)],
+        dilations: vec![1],
+        groups: 1,
+    });
+    for mask in [None, Some(DType::Bool), Some(DType::F32)] {
+        round_trip(&["tensor<fp32, [2, 3, 5, 7]>"], 1, |f| Op::Attention {
+            query: f.f32(&[2, 3, 5, 4]),
+            key: f.f32(&[2, 3, 6, 4]),
+            value: f.f32(&[2, 3, 6, 7]),
+            mask: mask.map(|dtype| f.of(dtype, &[5, 6])),
+        });
+    }
+}
+
+#[test]
+fn movements() {
+    round_trip(&["tensor<fp32, [3, 2]>"], 1, |f| Op::Reshape {
+        x: f.f32(&[2, 3]),
+        shape: vec![3, 2],
+    });
+    round_trip(&["fp32"], 1, |f| Op::Reshape { x: f.f32(&[1, 1]), shape: vec![] });
+    round_trip(&["tensor<fp32, [4, 2, 3]>"], 1, |f| Op::Transpose {
+        x: f.f32(&[2, 3, 4]),
+        perm: vec![2, 0, 1],
+    });
+    round_trip(&["tensor<fp32, [2, 7]>"], 1, |f| Op::Concat {
+        values: vec![f.f32(&[2, 3]), f.f32(&[2, 4])],
+        axis: 1,
+        interleave: false,
+    });
+    round_trip(&["tensor<fp32, [4, 3]>"], 1, |f| Op::Concat {
+        values: vec![f.f32(&[2, 3]), f.f32(&[2, 3])],
+        axis: 0,
+        interleave: true,
+    });
+    round_trip(&["tensor<fp32, [2, 3, 2]>"], 1, |f| Op::Stack {
+        values: vec![f.f32(&[2, 3]), f.f32(&[2, 3])],
+        axis: 2,
+    });
+    round_trip(&["tensor<fp32, [2, 1]>", "tensor<fp32, [2, 4]>"], 2, |f| Op::Split {
+        x: f.f32(&[2, 5]),
+        axis: 1,
+        sizes: vec![1, 4],
+    });
+    round_trip(&["tensor<fp32, [2, 6]>"], 1, |f| Op::Tile { x: f.f32(&[1, 3]), reps: vec![2, 2] });
+    for mode in [PadMode::Constant(-1.5), PadMode::Reflect, PadMode::Replicate] {
+        round_trip(&["tensor<fp16, [2, 6]>"], 1, |f| Op::Pad {
+            x: f.f16(&[2, 3]),
+            pads: vec![(0, 0), (1, 2)],
+            mode,
+        });
+    }
+    round_trip(&["tensor<fp32, [4, 4]>"], 1, |f| Op::BandPart {
+        x: f.f32(&[4, 4]),
+        lower: 2,
+        upper: -1,
+    });
+}
+
+#[test]
+fn slices() {
+    let slice = |begin: &[usize], size: &[usize], stride: &[isize], squeeze: &[bool]| {
+        let (begin, size) = (begin.to_vec(), size.to_vec());
+        let (stride, squeeze) = (stride.to_vec(), squeeze.to_vec());
+        move |f: &mut Fixture| Op::Slice { x: f.f32(&[5, 6]), begin, size, stride, squeeze }
+    };
+    let keep = [false, false];
+    round_trip(&["tensor<fp32, [2, 3]>"], 1, slice(&[1, 3], &[2, 3], &[1, 1], &keep));
+    round_trip(&["tensor<fp32, [3, 2]>"], 1, slice(&[0, 1], &[3, 2], &[2, 4], &keep));
+    round_trip(&["tensor<fp32, [5, 2]>"], 1, slice(&[4, 5], &[5, 2], &[-1, -2], &keep));
+    round_trip(&["tensor<fp32, [6]>"], 1, slice(&[4, 0], &[1, 6], &[1, 1], &[true, false]));
+    round_trip(&["fp32"], 1, slice(&[4, 5], &[1, 1], &[1, 1], &[true, true]));
+}
+
+#[test]
+fn computed_places() {
+    round_trip(&["tensor<fp32, [2, 3]>"], 1, |f| Op::DynamicSlice {
+        x: f.f32(&[5, 6]),
+        begin: f.i32(&[2]),
+        size: vec![2, 3],
+    });
+    round_trip(&["tensor<fp32, [5, 6]>"], 1, |f| Op::SliceUpdate {
+        x: f.f32(&[5, 6]),
+        update: f.f32(&[5, 2]),
+        begin: f.i32(&[2]),
+        end: f.i32(&[2]),
+        begin_mask: vec![true, false],
+        end_mask: vec![true, false],
+    });
+    round_trip(&["tensor<fp32, [2, 7, 8, 4]>"], 1, |f| Op::Gather {
+        x: f.f32(&[2, 3, 4]),
+        indices: f.i32(&[2, 7, 8]),
+        axis: 1,
+        batch_dims: 1,
+    });
+    round_trip(&["tensor<fp32, [2]>"], 1, |f| Op::Gather {
+        x: f.f32(&[2, 3]),
+        indices: f.i32(&[]),
+        axis: 1,
+        batch_dims: 0,
+    });
+    round_trip(&["tensor<fp32, [2, 7]>"], 1, |f| Op::GatherAlongAxis {
+        x: f.f32(&[2, 3]),
+        indices: f.i32(&[2, 7]),
+        axis: 1,
+    });
+    use ScatterMode::*;
+    for mode in [Update, Add, Sub, Mul, Div, Max, Min] {
+        round_trip(&["tensor<fp32, [2, 3]>"], 1, |f| Op::Scatter {
+            data: f.f32(&[2, 3]),
+            indices: f.i32(&[7, 1]),
+            updates: f.f32(&[2, 7, 1]),
+            axis: 1,
+            mode,
+        });
+        round_trip(&["tensor<fp32, [2, 3]>"], 1, |f| Op::ScatterAlongAxis {
+            data: f.f32(&[2, 3]),
+            indices: f.i32(&[2, 7]),
+            updates: f.f32(&[2, 7]),
+            axis: 1,
+            mode,
+        });
+    }
+    for dtype in [DType::F16, DType::I32, DType::Bool] {
+        let expected = format!("tensor<{dtype}, [2, 5, 3]>");
+        round_trip(&[&expected], 1, |f| Op::OneHot {
+            indices: f.i32(&[2, 3]),
+            size: 5,
+            axis: 1,
+            dtype,
+            on: 0.0,
+            off: 1.0,
+        });
+    }
+    for ascending in [false, true] {
+        let top = |f: &mut Fixture| Op::TopK { x: f.f32(&[5, 6]), k: 3, axis: 0, ascending };
+        round_trip(&["tensor<fp32, [3, 6]>"], 1, top);
+        round_trip(&["tensor<fp32, [3, 6]>", "tensor<int32, [3, 6]>"], 2, top);
+    }
+}
+
+#[test]
+fn made_tensors_and_states() {
+    for (dtype, value) in [(DType::F16, 0.5), (DType::I32, -3.0), (DType::Bool, 1.0)] {
+        let expected = format!("tensor<{dtype}, [2, 3]>");
+        round_trip(&[&expected], 1, |_| Op::Fill { dtype, shape: vec![2, 3], value });
+    }
+    for (dtype, start, step, count) in [
+        (DType::I32, 3.0, 2.0, 5),
+        (DType::I32, 3.0, -2.0, 4),
+        (DType::F32, 0.5, 0.1f32 as f64, 7),
+        (DType::F16, 1.0, 1.0, 2000),
+    ] {
+        let expected = format!("tensor<{dtype}, [{count}]>");
+        round_trip(&[&expected], 1, |_| Op::Range { dtype, start, step, count });
+    }
+    let ty = TensorType::new(DType::F16, &[2, 3]);
+    let state = |f: &mut Fixture| f.builder.state("cache", TensorType::new(DType::F16, &[2, 3]));
+    round_trip(&[&Type::from(ty).to_string()], 1, |f| Op::ReadState { state: state(f) });
+    round_trip(&[], 0, |f| Op::WriteState { state: state(f), data: f.f16(&[2, 3]) });
+}
