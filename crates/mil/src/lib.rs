@@ -11,6 +11,7 @@ mod builder;
 pub mod composite;
 mod diagnostic;
 pub mod encode;
+pub mod evaluate;
 pub mod infer;
 pub mod op;
 pub mod op_table;
