@@ -1,1 +1,31 @@
-//! engine
+//! Generation, training, evaluation and checkpoints over any device.
+//!
+//! Nothing here names a concrete device or prints: callers hand in a device and listen to events.
+
+mod checkpoint;
+mod config;
+mod data;
+mod error;
+mod evaluate;
+mod generate;
+mod metrics;
+pub mod programs;
+mod random;
+mod sampler;
+mod train;
+
+pub use checkpoint::{Checkpoint, newest_checkpoint};
+pub use config::{
+    CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family, ModelSection,
+    OptimizerSection, Order, SampleSection, Schedule, TrainConfig, TrainSection, edit_distance,
+    network_of_preset,
+};
+pub use data::{DataPosition, Windows};
+pub use error::{Error, ErrorKind, Result};
+pub use evaluate::{Evaluation, EvaluationShape, evaluate};
+pub use generate::{GenerationStats, Generator, StopReason, StopRule, generate};
+pub use metrics::{MetricsFile, StepReport};
+pub use orion_models::LoadedModel;
+pub use random::Random;
+pub use sampler::{Sampler, SamplerConfig};
+pub use train::{Event, Outcome, Trainer, initialize, load_model, open_tokenizer};

@@ -1,0 +1,658 @@
+use crate::checkpoint::{Checkpoint, TrainState};
+use crate::evaluate::LossSum;
+use crate::generate::{StopRule, generate};
+use crate::programs::{gradient_program, loss_program, update_program};
+use crate::{
+    DataPosition, Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random,
+    Result, Sampler, SamplerConfig, StepReport, TrainConfig, Windows,
+};
+use orion_formats::TokenFile;
+use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
+use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
+use orion_tensor::{DType, Tensor};
+use orion_tokenizer::Tokenizer;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Steps in a row whose gradients are not finite before a run gives up.
+const MOST_SKIPPED_IN_A_ROW: u32 = 10;
+
+/// Finite steps after which a dynamic loss scale doubles.
+const GROWTH_INTERVAL: u32 = 2000;
+
+/// What a run tells as it goes.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step(&'a StepReport),
+    /// The weights after `step` updates were evaluated.
+    Evaluation {
+        /// Updates made.
+        step: u64,
+        /// Mean loss in nats.
+        loss: f64,
+    },
+    /// A sample text was written.
+    Sample {
+        /// Updates made.
+        step: u64,
+        /// The text, prompt included.
+        text: &'a str,
+    },
+    /// A checkpoint is complete.
+    Checkpoint {
+        /// Updates made.
+        step: u64,
+        /// Its directory.
+        path: &'a Path,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Updates made, those before a resume included.
+    pub step: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Steps left out because a gradient was not finite, since this process began.
+    pub skipped: u64,
+    /// Whether the observer asked to stop before the last step.
+    pub interrupted: bool,
+    /// Loss on the evaluation file before and after, where there is one.
+    pub eval_losses: (Option<f64>, Option<f64>),
+    /// Where the last checkpoint is.
+    pub checkpoint: PathBuf,
+}
+
+/// One trained tensor and what the optimizer keeps for it, fp32.
+struct Parameter {
+    spec: ParameterSpec,
+    names: Names,
+    value: Surface,
+    gradient: Surface,
+    first_moment: Surface,
+    second_moment: Surface,
+}
+
+/// The names a parameter's surfaces have in the programs.
+struct Names {
+    value: String,
+    gradient: String,
+    first_moment: String,
+    second_moment: String,
+}
+
+/// A training run: weights, optimizer state, data and the directory they are kept in.
+pub struct Trainer {
+    config: TrainConfig,
+    directory: PathBuf,
+    network: Network,
+    device: Arc<dyn Device>,
+    index: WeightIndex,
+    programs: ProgramCache,
+    parameters: Vec<Parameter>,
+    windows: Windows,
+    eval_file: Option<TokenFile>,
+    tokenizer: Option<Tokenizer>,
+    state: TrainState,
+    metrics: MetricsFile,
+    skipped_in_a_row: u32,
+    skipped: u64,
+}
+
+impl Trainer {
+    /// Begins a run in a new directory: `config.toml` is written there, and the tokenizer copied.
+    ///
+    /// # Errors
+    /// When the directory already holds a run, a file the page names is missing or damaged, or
+    /// model, data and tokenizer do not fit each other.
+    pub fn new(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
+        if directory.join("config.toml").exists() {
+            return Err(Error::new(ErrorKind::File, "this directory already holds a run")
+                .at(directory)
+                .hint("continue it with --resume, or choose another --out"));
+        }
+        let mut config = config;
+        let (network, initial) = if config.model.weights.is_empty() {
+            let network = config.model.network()?;
+            let initial = initialize(&network, config.train.seed);
+            (network, initial)
+        } else {
+            let model = load_model(Path::new(&config.model.weights))?;
+            let weights = std::mem::take(&mut config.model.weights);
+            config.model = crate::ModelSection::from_network(&model.network);
+            config.model.weights = weights;
+            if config.train.seq > model.network.max_positions() {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "train.seq is {}, but the model takes at most {} tokens",
+                        config.train.seq,
+                        model.network.max_positions()
+                    ),
+                ));
+            }
+            (model.network, model.parameters)
+        };
+        let state = TrainState {
+            step: 0,
+            tokens: 0,
+            data: DataPosition::default(),
+            loss_scale: config.train.loss_scale,
+            finite_steps: 0,
+        };
+        let moments = BTreeMap::new();
+        let mut this =
+            Self::assemble(config, directory, device, network, state, &initial, &moments)?;
+        this.begin_directory()?;
+        Ok(this)
+    }
+
+    /// Goes on from the newest complete checkpoint of a run. `config` is the run's own page, with
+    /// whatever the caller changed.
+    ///
+    /// # Errors
+    /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
+    pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
+        let checkpoint = Checkpoint::newest(directory)?;
+        let network = config.model.network()?;
+        if network != checkpoint.network {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                "the sizes in the run's [model] section are not those of its checkpoint",
+            )
+            .at(&checkpoint.path)
+            .hint("a run cannot change its model; begin a new one with --model"));
+        }
+        let Checkpoint { state, parameters, moments, .. } = checkpoint;
+        let mut this =
+            Self::assemble(config, directory, device, network, state, &parameters, &moments)?;
+        this.write_config()?;
+        Ok(this)
+    }
+
+    fn assemble(
+        config: TrainConfig,
+        directory: &Path,
+        device: Arc<dyn Device>,
+        network: Network,
+        state: TrainState,
+        initial: &BTreeMap<String, Tensor>,
+        moments: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
+        let open = |path: &str, what: &str| -> Result<TokenFile> {
+            let file = TokenFile::open(path)?;
+            file.check_vocab(network.vocab_size()).map_err(|e| {
+                Error::from(e)
+                    .at(Path::new(path))
+                    .hint(format!("was the {what} file made with this model's tokenizer?"))
+            })?;
+            Ok(file)
+        };
+        if config.data.train.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "there is no data to train on")
+                .hint("name a token file with --data"));
+        }
+        let train = open(&config.data.train, "training")?;
+        let eval_file = match config.data.eval.as_str() {
+            "" => None,
+            path => Some(open(path, "evaluation")?),
+        };
+        let tokenizer = match config.data.tokenizer.as_str() {
+            "" => None,
+            path => Some(open_tokenizer(Path::new(path), network.vocab_size())?),
+        };
+        let t = &config.train;
+        let windows = Windows::new(train, t.seq, config.data.order, t.seed, state.data)?;
+        let mut index = WeightIndex::new();
+        network.add_tables(&mut index, t.seq);
+        let programs = ProgramCache::new(device.clone(), index.weights().clone());
+        let parameters = network
+            .parameters()
+            .into_iter()
+            .map(|spec| Parameter::new(spec, initial, moments))
+            .collect();
+        fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
+        let metrics = MetricsFile::open(&directory.join("metrics.jsonl"), state.step)?;
+        Ok(Self {
+            config,
+            directory: directory.to_owned(),
+            network,
+            device,
+            index,
+            programs,
+            parameters,
+            windows,
+            eval_file,
+            tokenizer,
+            state,
+            metrics,
+            skipped_in_a_row: 0,
+            skipped: 0,
+        })
+    }
+
+    fn begin_directory(&mut self) -> Result<()> {
+        if let Some(tokenizer) = &self.tokenizer {
+            let saved = tokenizer.save_in(&self.directory).map_err(|e| {
+                Error::new(ErrorKind::File, e.to_string()).at(&self.directory)
+            })?;
+            self.config.data.tokenizer = saved.to_string_lossy().into_owned();
+        }
+        self.write_config()
+    }
+
+    fn write_config(&self) -> Result<()> {
+        let path = self.directory.join("config.toml");
+        let temporary = self.directory.join("config.toml.tmp");
+        fs::write(&temporary, self.config.to_documented_toml())
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(|e| Error::io(&path, e))
+    }
+
+    /// The resolved page of the run.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The network being trained.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Updates made so far.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
+    /// A copy of the weights as they are now.
+    pub fn model(&self) -> LoadedModel {
+        let parameters =
+            self.parameters.iter().map(|p| (p.spec.name.clone(), p.value.to_tensor())).collect();
+        LoadedModel { network: self.network.clone(), parameters, tokenizer: None }
+    }
+
+    /// A copy of the gradients of the last step, summed over its micro-batches and still
+    /// multiplied by the loss scale.
+    pub fn gradients(&self) -> BTreeMap<String, Tensor> {
+        self.parameters.iter().map(|p| (p.spec.name.clone(), p.gradient.to_tensor())).collect()
+    }
+
+    /// Trains until the configured number of steps. The observer is told of everything and stops
+    /// the run by breaking after a step; the run then ends with a checkpoint.
+    ///
+    /// # Errors
+    /// When a file cannot be written, the device fails, or the loss stays not finite. The newest
+    /// checkpoint is complete whatever happens.
+    pub fn run(
+        &mut self,
+        observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Outcome> {
+        let mut saved_at = None;
+        let mut eval_losses = (None, None);
+        let mut interrupted = false;
+        if self.state.step == 0 {
+            eval_losses.0 = self.evaluate(observer)?;
+            eval_losses.1 = eval_losses.0;
+        }
+        while self.state.step < self.config.train.steps && !interrupted {
+            let report = self.train_step()?;
+            self.metrics.step(&report)?;
+            interrupted = observer(&Event::Step(&report)).is_break();
+            let step = self.state.step;
+            let last = step >= self.config.train.steps;
+            let due = |every: u64| every > 0 && step.is_multiple_of(every);
+            if due(self.config.checkpoint.every) && !last && !interrupted {
+                self.save(observer)?;
+                saved_at = Some(step);
+            }
+            if due(self.config.eval.every) && !last && !interrupted {
+                self.evaluate(observer)?;
+            }
+            if due(self.config.sample.every) && !interrupted {
+                self.sample(observer)?;
+            }
+        }
+        let finished = self.state.step >= self.config.train.steps;
+        if finished {
+            eval_losses.1 = self.evaluate(observer)?.or(eval_losses.1);
+        }
+        if saved_at != Some(self.state.step) {
+            self.save(observer)?;
+        }
+        Ok(Outcome {
+            step: self.state.step,
+            tokens: self.state.tokens,
+            skipped: self.skipped,
+            interrupted: interrupted && !finished,
+            eval_losses,
+            checkpoint: self.directory.join("latest"),
+        })
+    }
+
+    /// One optimizer update.
+    fn train_step(&mut self) -> Result<StepReport> {
+        let begin = Instant::now();
+        let (batch, seq) = (self.config.train.batch, self.config.train.seq);
+        let micro_batches = self.config.train.grad_accum;
+        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        let mut loss = 0.0;
+        for micro_batch in 0..micro_batches {
+            self.windows.next_batch(batch, &mut tokens, &mut targets);
+            loss += self.accumulate_gradients(&tokens, &targets, micro_batch > 0)?;
+        }
+        loss /= micro_batches as f64;
+        let lr = self.config.learning_rate(self.state.step);
+        let grad_norm = self.update(lr, micro_batches)?;
+        let loss_scale = self.state.loss_scale;
+        let finite = grad_norm.is_finite();
+        self.adapt_loss_scale(finite, loss)?;
+        let step = self.state.step;
+        let step_tokens = (batch * seq * micro_batches) as u64;
+        self.state.step += 1;
+        self.state.tokens += step_tokens;
+        self.state.data = self.windows.position();
+        let seconds = begin.elapsed().as_secs_f64();
+        Ok(StepReport {
+            step,
+            loss,
+            grad_norm,
+            lr,
+            tokens: self.state.tokens,
+            tokens_per_s: step_tokens as f64 / seconds,
+            ms: seconds * 1e3,
+            skipped: !finite,
+            loss_scale,
+        })
+    }
+
+    /// Forward and backward of one micro-batch; returns its loss.
+    fn accumulate_gradients(
+        &mut self,
+        tokens: &[i32],
+        targets: &[i32],
+        accumulate: bool,
+    ) -> Result<f64> {
+        let (batch, seq) = (self.config.train.batch, self.config.train.seq);
+        let tokens = Surface::from_slice(&[tokens.len()], tokens);
+        let targets = Surface::from_slice(&[targets.len()], targets);
+        let loss_scale = Surface::from_slice(&[1], &[self.state.loss_scale as f32]);
+        let mut loss = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let (network, index) = (&self.network, &self.index);
+        let key = if accumulate { "accumulate" } else { "gradients" };
+        let executable = self
+            .programs
+            .get(key, || gradient_program(network, index, batch, seq, accumulate))?;
+        let mut bindings = Bindings::new();
+        bindings.input("tokens", &tokens).input("targets", &targets);
+        bindings.input("loss_scale", &loss_scale).output("loss", &mut loss);
+        for p in &mut self.parameters {
+            bindings.input(&p.names.value, &p.value);
+            if accumulate {
+                bindings.update(&p.names.gradient, &mut p.gradient);
+            } else {
+                bindings.output(&p.names.gradient, &mut p.gradient);
+            }
+        }
+        executable.run(&mut bindings)?;
+        Ok(f64::from(loss.elements::<f32>()[0]))
+    }
+
+    /// The optimizer; returns the global gradient norm. Weights and moments stay as they are
+    /// when that is not finite.
+    fn update(&mut self, lr: f64, micro_batches: usize) -> Result<f64> {
+        let scalar = |v: f64| Surface::from_slice(&[1], &[v as f32]);
+        let o = &self.config.optimizer;
+        let t = (self.state.step + 1) as f64;
+        let learning_rate = scalar(lr);
+        let beta1_correction = scalar(1.0 - o.beta1.powf(t));
+        let beta2_correction = scalar(1.0 - o.beta2.powf(t));
+        let gradient_scale = scalar(1.0 / (self.state.loss_scale * micro_batches as f64));
+        let mut norm = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let network = &self.network;
+        let executable = self.programs.get("update", || update_program(network, o))?;
+        let mut bindings = Bindings::new();
+        bindings
+            .input("learning_rate", &learning_rate)
+            .input("beta1_correction", &beta1_correction)
+            .input("beta2_correction", &beta2_correction)
+            .input("gradient_scale", &gradient_scale)
+            .output("gradient_norm", &mut norm);
+        for p in &mut self.parameters {
+            bindings.update(&p.names.value, &mut p.value);
+            bindings.input(&p.names.gradient, &p.gradient);
+            bindings.update(&p.names.first_moment, &mut p.first_moment);
+            bindings.update(&p.names.second_moment, &mut p.second_moment);
+        }
+        executable.run(&mut bindings)?;
+        Ok(f64::from(norm.elements::<f32>()[0]))
+    }
+
+    fn adapt_loss_scale(&mut self, finite: bool, loss: f64) -> Result<()> {
+        if finite {
+            self.skipped_in_a_row = 0;
+            self.state.finite_steps += 1;
+            if self.config.train.dynamic_loss_scale
+                && self.state.finite_steps.is_multiple_of(GROWTH_INTERVAL)
+            {
+                self.state.loss_scale = (self.state.loss_scale * 2.0).min(65536.0);
+            }
+            return Ok(());
+        }
+        self.skipped += 1;
+        self.skipped_in_a_row += 1;
+        self.state.finite_steps = 0;
+        if self.config.train.dynamic_loss_scale {
+            self.state.loss_scale = (self.state.loss_scale / 2.0).max(1.0);
+        }
+        if self.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Diverged,
+            format!(
+                "the gradients of {MOST_SKIPPED_IN_A_ROW} steps in a row were not finite \
+                 (step {}, loss {loss})",
+                self.state.step
+            ),
+        )
+        .hint("lower optimizer.lr, and begin again from a checkpoint before this"))
+    }
+
+    /// The loss on the evaluation file, when there is one.
+    fn evaluate(
+        &mut self,
+        observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<f64>> {
+        let Some(file) = &self.eval_file else { return Ok(None) };
+        let (seq, most) = (self.config.train.seq, self.config.eval.batches);
+        let mut batch = self.config.train.batch;
+        let mut sum = LossSum::new(
+            file.clone(),
+            EvaluationShape { batch, seq, batches: (most > 0).then_some(most) },
+        )?;
+        let (network, index, parameters) = (&self.network, &self.index, &self.parameters);
+        while sum.has_next(1) {
+            if !sum.has_next(batch) {
+                batch = 1;
+            }
+            let key = format!("loss {batch}");
+            let executable =
+                self.programs.get(&key, || loss_program(network, index, batch, seq))?;
+            sum.add(executable, batch, &mut |bindings| {
+                for p in parameters {
+                    bindings.input(&p.names.value, &p.value);
+                }
+            })?;
+        }
+        let (step, loss) = (self.state.step, sum.result().loss);
+        self.metrics.evaluation(step, loss)?;
+        // Only steps can be interrupted, so the answer does not matter here.
+        let _ = observer(&Event::Evaluation { step, loss });
+        Ok(Some(loss))
+    }
+
+    fn sample(
+        &mut self,
+        observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
+        let mut generator = Generator::new(&self.model(), self.device.clone(), None)?;
+        let prompt = tokenizer.encode(&self.config.sample.prompt);
+        let seed = self.config.train.seed ^ self.state.step;
+        let config = SamplerConfig { temperature: 0.8, top_p: 0.95, seed, ..SamplerConfig::greedy() };
+        let stop = StopRule {
+            max_tokens: self.config.sample.tokens,
+            stop_ids: tokenizer.bos().into_iter().chain(tokenizer.eos()).collect(),
+        };
+        let mut stream = tokenizer.decode_stream();
+        let mut text = String::new();
+        generate(
+            &mut generator,
+            &prompt,
+            tokenizer.bos(),
+            &mut Sampler::new(config),
+            &stop,
+            &mut |token| {
+                text += &stream.feed(token);
+                ControlFlow::Continue(())
+            },
+        )?;
+        text += &stream.finish();
+        let step = self.state.step;
+        let path = self.directory.join("samples.txt");
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut f| write!(f, "── after {step} steps ──\n{text}\n\n"))
+            .map_err(|e| Error::io(&path, e))?;
+        let _ = observer(&Event::Sample { step, text: &text });
+        Ok(())
+    }
+
+    fn save(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<()> {
+        let mut parameters = BTreeMap::new();
+        let mut moments = BTreeMap::new();
+        for p in &self.parameters {
+            parameters.insert(p.spec.name.clone(), p.value.to_tensor());
+            moments.insert(first_moment_name(&p.spec.name), p.first_moment.to_tensor());
+            moments.insert(second_moment_name(&p.spec.name), p.second_moment.to_tensor());
+        }
+        let checkpoint = Checkpoint {
+            path: PathBuf::new(),
+            network: self.network.clone(),
+            state: self.state.clone(),
+            parameters,
+            moments,
+        };
+        let path = checkpoint.save(&self.directory, self.config.checkpoint.keep)?;
+        let _ = observer(&Event::Checkpoint { step: self.state.step, path: &path });
+        Ok(())
+    }
+}
+
+fn first_moment_name(parameter: &str) -> String {
+    format!("exp_avg.{parameter}")
+}
+
+fn second_moment_name(parameter: &str) -> String {
+    format!("exp_avg_sq.{parameter}")
+}
+
+impl Parameter {
+    /// # Panics
+    /// When `initial` lacks the parameter.
+    fn new(
+        spec: ParameterSpec,
+        initial: &BTreeMap<String, Tensor>,
+        moments: &BTreeMap<String, Tensor>,
+    ) -> Self {
+        let layout = Layout::dense(DType::F32, &spec.shape);
+        let moment = |name: String| {
+            moments
+                .get(&name)
+                .map_or_else(|| Surface::zeros(layout.clone()), Surface::from_tensor)
+        };
+        let base = program_name(&spec.name);
+        let tensor = initial.get(&spec.name).expect("a tensor for every parameter");
+        let value = match tensor.dtype() {
+            DType::F32 => Surface::from_tensor(tensor),
+            _ => Surface::from_slice(&spec.shape, &tensor.to_f32_vec()),
+        };
+        Self {
+            first_moment: moment(first_moment_name(&spec.name)),
+            second_moment: moment(second_moment_name(&spec.name)),
+            gradient: Surface::zeros(layout.clone()),
+            value,
+            names: Names {
+                gradient: format!("{base}_grad"),
+                first_moment: format!("{base}_m"),
+                second_moment: format!("{base}_v"),
+                value: base,
+            },
+            spec,
+        }
+    }
+}
+
+/// Random first weights. Every parameter has a stream of its own, drawn from the seed and its
+/// position, so that adding a layer does not change those before it.
+pub fn initialize(network: &Network, seed: u64) -> BTreeMap<String, Tensor> {
+    let mut seeds = Random::new(seed);
+    network
+        .parameters()
+        .into_iter()
+        .map(|p| {
+            let mut random = Random::new(seeds.next_u64());
+            let count = p.shape.iter().product();
+            let values: Vec<f32> = match p.initialization {
+                Initialization::Ones => vec![1.0; count],
+                Initialization::Normal { deviation } => {
+                    (0..count).map(|_| (random.normal() * deviation) as f32).collect()
+                }
+            };
+            (p.name, Tensor::from_slice(&p.shape, &values))
+        })
+        .collect()
+}
+
+/// Loads a model: see [`orion_models::load`].
+///
+/// # Errors
+/// When the path holds no model that can be used.
+pub fn load_model(path: &Path) -> Result<LoadedModel> {
+    orion_models::load(path).map_err(|e| {
+        let error = Error::new(ErrorKind::File, e.to_string());
+        match e.way_out() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
+}
+
+/// Opens a tokenizer and checks that it has no more ids than the model.
+///
+/// # Errors
+/// When the file is missing, damaged, or made for a larger vocabulary.
+pub fn open_tokenizer(path: &Path, vocab_size: usize) -> Result<Tokenizer> {
+    let tokenizer =
+        Tokenizer::from_file(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+    if tokenizer.vocab_size() > vocab_size {
+        return Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "the tokenizer has {} ids, the model {vocab_size}; they do not belong together",
+                tokenizer.vocab_size()
+            ),
+        )
+        .at(path));
+    }
+    Ok(tokenizer)
+}
