@@ -116,7 +116,7 @@ impl TokenFile {
     }
 
     fn parse_raw(bytes: Bytes) -> Result<Self> {
-        if bytes.is_empty() || bytes.len() % 2 != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(2) {
             return Err(Error::new(
                 ErrorKind::Malformed,
                 format!(

@@ -1,0 +1,7 @@
+//! Tests of the crate through its public interface.
+
+mod byte_level;
+mod files;
+mod llama2c;
+mod streams;
+mod support;

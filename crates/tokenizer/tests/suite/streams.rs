@@ -1,0 +1,41 @@
+//! Decoding id by id gives the text of decoding all at once, and never half a character.
+
+use crate::support::Random;
+use orion_tokenizer::Tokenizer;
+
+#[test]
+fn characters_come_out_whole() {
+    let t = Tokenizer::train_byte_level([], 257).unwrap();
+    let ids = t.encode("aé😀");
+    let mut stream = t.decode_stream();
+    let pieces: Vec<String> = ids.iter().map(|&id| stream.feed(id)).collect();
+    assert_eq!(pieces, ["a", "", "é", "", "", "", "😀"]);
+    assert_eq!(stream.finish(), "");
+}
+
+#[test]
+fn what_cannot_become_text_is_replaced() {
+    let t = Tokenizer::train_byte_level([], 257).unwrap();
+    let byte = |byte: u8| 1 + u32::from(byte);
+    let mut stream = t.decode_stream();
+    assert_eq!(stream.feed(byte(0xff)), "\u{fffd}");
+    assert_eq!(stream.feed(byte(0xe6)), "");
+    assert_eq!(stream.feed(byte(0x97)), "");
+    assert_eq!(stream.feed(byte(b'x')), "\u{fffd}x");
+    assert_eq!(stream.feed(byte(0xc3)), "");
+    assert_eq!(stream.finish(), "\u{fffd}");
+}
+
+#[test]
+fn equals_decoding_at_once() {
+    let t = Tokenizer::train_byte_level(["the cat and the hat", "日本 é"], 275).unwrap();
+    let mut random = Random(5);
+    for _ in 0..1000 {
+        // Any ids: special ones, parts of characters, ids outside the vocabulary.
+        let ids: Vec<u32> = (0..random.below(30)).map(|_| random.below(280) as u32).collect();
+        let mut stream = t.decode_stream();
+        let mut text: String = ids.iter().map(|&id| stream.feed(id)).collect();
+        text.push_str(&stream.finish());
+        assert_eq!(text, String::from_utf8_lossy(&t.decode(&ids)), "{ids:?}");
+    }
+}
