@@ -125,7 +125,8 @@ fn range(dtype: DType, start: f64, step: f64, count: usize) -> Types {
     Ok(vec![Type::tensor(dtype, &[count])])
 }
 
-fn constant(value: &Value) -> Types {
+/// The type of a constant whose content fits it.
+pub(crate) fn constant(value: &Value) -> Types {
     let Type::Tensor(ty) = &value.ty else { return Ok(vec![value.ty.clone()]) };
     let count = ty
         .element_count()

@@ -12,17 +12,21 @@ pub mod composite;
 mod diagnostic;
 pub mod encode;
 pub mod evaluate;
+mod hoist;
 pub mod infer;
 pub mod op;
 pub mod op_table;
 mod program;
+pub mod text;
 pub mod typed;
 mod types;
 mod value;
+mod verify;
 mod weights;
 
 pub use builder::Builder;
 pub use diagnostic::Diagnostic;
+pub use hoist::hoist_literals;
 pub use op::Op;
 pub use program::{
     Argument, Attributes, Binding, Block, Dialect, Function, Operation, Param, Program, ValueData,
@@ -30,4 +34,5 @@ pub use program::{
 };
 pub use types::{Dim, TensorType, Type};
 pub use value::{Data, Value};
+pub use verify::{verify, verify_function, verify_weights};
 pub use weights::{WEIGHT_FILE, WeightError, Weights};

@@ -19,13 +19,15 @@ pub enum Dialect {
 pub type Attributes = BTreeMap<String, Value>;
 
 /// A MIL program: functions and attributes such as `buildInfo`.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Two programs are equal when they print alike: functions compare by name, in any order.
+#[derive(Debug, Clone)]
 pub struct Program {
     /// Text dialect.
     pub dialect: Dialect,
     /// Program attributes.
     pub attributes: Attributes,
-    /// Functions, in the order written.
+    /// Functions, in the order written; canonical text sorts them by name.
     pub functions: Vec<Function>,
 }
 
@@ -137,7 +139,8 @@ pub struct Param {
 
 /// A function: typed parameters, a body, named results.
 ///
-/// Two functions are equal when they print alike: ids are not compared.
+/// Two functions are equal when they print alike: ids and the order of parameters, which are
+/// bound by name, are not compared.
 #[derive(Debug, Clone)]
 pub struct Function {
     /// Identifier, usually `main`.
@@ -188,6 +191,17 @@ impl Function {
             return HashMap::new();
         };
         pairs.iter().filter_map(|(k, v)| Some((k.as_str()?, v.as_str()?))).collect()
+    }
+
+    /// The same in the order written; `None` when the attribute holds something else.
+    pub(crate) fn in_place_pairs(&self) -> Option<Vec<(&str, &str)>> {
+        match self.attributes.get(IN_PLACE).map(|v| &v.data) {
+            None => Some(Vec::new()),
+            Some(crate::Data::Dict(pairs)) => {
+                pairs.iter().map(|(k, v)| Some((k.as_str()?, v.as_str()?))).collect()
+            }
+            Some(_) => None,
+        }
     }
 
     /// Sets the pairs (output, input) of [`Function::in_place`].
@@ -319,6 +333,19 @@ impl Binding {
     }
 }
 
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        fn sorted(program: &Program) -> Vec<&Function> {
+            let mut functions: Vec<_> = program.functions.iter().collect();
+            functions.sort_by(|a, b| a.name.cmp(&b.name));
+            functions
+        }
+        self.dialect == other.dialect
+            && self.attributes == other.attributes
+            && sorted(self) == sorted(other)
+    }
+}
+
 /// Compares what would be printed: names instead of ids, walking both bodies together.
 impl PartialEq for Function {
     fn eq(&self, other: &Self) -> bool {
@@ -327,13 +354,18 @@ impl PartialEq for Function {
             && self.opset == other.opset
             && self.attributes == other.attributes
             && self.params.len() == other.params.len()
-            && self
-                .params
-                .iter()
-                .zip(&other.params)
+            && sorted_params(self)
+                .into_iter()
+                .zip(sorted_params(other))
                 .all(|(a, b)| pairs.same(a.value, b.value) && a.attributes == b.attributes)
             && pairs.same_block(&self.body, &other.body)
     }
+}
+
+fn sorted_params(function: &Function) -> Vec<&Param> {
+    let mut params: Vec<_> = function.params.iter().collect();
+    params.sort_by_key(|p| function.value_name(p.value));
+    params
 }
 
 struct Pairs<'a> {

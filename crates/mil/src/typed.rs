@@ -2,7 +2,7 @@
 //!
 //! Constant bounds, masks, axes and defaults are resolved; the outputs an operation declares are
 //! compared with what inference says. Not done here: names, dominance and states, which are
-//! [`crate::verify`]'s.
+//! [`crate::verify()`]'s.
 
 mod arguments;
 mod meaning;

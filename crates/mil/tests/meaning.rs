@@ -141,9 +141,7 @@ fn simple_ops() {
 #[test]
 fn ops_along_axes() {
     use Reduction::*;
-    for kind in
-        [Sum, Mean, Max, Min, Prod, L2Norm, L1Norm, SumSquare, LogSum, LogSumExp]
-    {
+    for kind in [Sum, Mean, Max, Min, Prod, L2Norm, L1Norm, SumSquare, LogSum, LogSumExp] {
         let x = |f: &mut Fixture| f.f32(&[2, 3, 4]);
         let op = |f: &mut Fixture| Op::Reduce { kind, x: x(f), axes: vec![0, 2], keep_dims: true };
         round_trip(&["tensor<fp32, [1, 3, 1]>"], 1, op);

@@ -215,9 +215,8 @@ fn epsilon(a: &mut Arguments<'_>, x: ValueId, default: f64) -> Result<f64, Refus
 
 fn unary(name: &str, a: &mut Arguments<'_>) -> Result<Op, Refusal> {
     let x = a.value("x")?;
-    let number = |a: &mut Arguments<'_>, name: &'static str| {
-        a.number(name)?.ok_or_else(|| missing(name))
-    };
+    let number =
+        |a: &mut Arguments<'_>, name: &'static str| a.number(name)?.ok_or_else(|| missing(name));
     let kind = match name {
         "clip" => Unary::Clip { low: number(a, "alpha")?, high: number(a, "beta")? },
         "elu" => Unary::Elu { alpha: number(a, "alpha")? },
@@ -342,8 +341,7 @@ fn range(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
 fn one_hot(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
     let indices = a.value("indices")?;
     let rank = a.tensor("indices", indices)?.rank() + 1;
-    let size =
-        a.size("one_hot_vector_size")?.ok_or_else(|| missing("one_hot_vector_size"))?;
+    let size = a.size("one_hot_vector_size")?.ok_or_else(|| missing("one_hot_vector_size"))?;
     let axis = a.axis("axis", rank, -1)?;
     let on = a.typed_number("on_value")?;
     let off = a.typed_number("off_value")?;

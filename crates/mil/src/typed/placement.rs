@@ -60,7 +60,12 @@ pub(super) fn conv(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
 }
 
 /// The two halves, smaller first, of the padding that gives `⌈length / stride⌉` outputs.
-fn same_pad(length: usize, kernel: usize, stride: usize, dilation: usize) -> Option<(usize, usize)> {
+fn same_pad(
+    length: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+) -> Option<(usize, usize)> {
     let extent = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
     let outputs = length.div_ceil(stride);
     let span = outputs.saturating_sub(1).checked_mul(stride)?.checked_add(extent)?;
@@ -72,9 +77,7 @@ pub(super) fn reshape(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
     let x = a.value("x")?;
     let wanted = a.ints("shape")?.ok_or_else(|| missing("shape"))?;
     let from = a.shape("x", x)?;
-    let wrong = || {
-        Refusal::invalid(format!("x {from:?} cannot be given the shape {wanted:?}"))
-    };
+    let wrong = || Refusal::invalid(format!("x {from:?} cannot be given the shape {wanted:?}"));
     let mut shape = Vec::with_capacity(wanted.len());
     let mut free = None;
     for (axis, &n) in wanted.iter().enumerate() {
@@ -148,7 +151,9 @@ pub(super) fn split(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
             }
             vec![size / count; count]
         }
-        (None, None) => return Err(Refusal::invalid("missing argument `num_splits` or `split_sizes`")),
+        (None, None) => {
+            return Err(Refusal::invalid("missing argument `num_splits` or `split_sizes`"));
+        }
     };
     if count.is_some_and(|count| count != sizes.len()) {
         return Err(Refusal::invalid(format!(
@@ -216,7 +221,12 @@ fn element(index: i64, length: usize) -> Option<usize> {
 }
 
 /// First position and count of a Python slice; `None` when it is empty.
-fn strided(first: Option<i64>, end: Option<i64>, step: i64, length: usize) -> Option<(usize, usize)> {
+fn strided(
+    first: Option<i64>,
+    end: Option<i64>,
+    step: i64,
+    length: usize,
+) -> Option<(usize, usize)> {
     let n = i64::try_from(length).ok()?;
     let from_start = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
     let (first, end) = match step {
