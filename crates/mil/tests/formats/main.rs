@@ -1,0 +1,6 @@
+//! Text, blob files and bundles: reading, writing, refusing.
+
+mod support;
+mod text_corpus;
+mod text_errors;
+mod text_properties;
