@@ -1,1 +1,8 @@
-//! compile
+//! Programs to programs: passes, reverse-mode differentiation, optimizers.
+//!
+//! The crate is pure: no I/O, clock, threads or environment; the same input gives the same bytes.
+
+pub mod autodiff;
+mod error;
+
+pub use error::{CompileError, CompileErrorKind};

@@ -1,0 +1,64 @@
+//! Runs a function by the definition of its ops.
+
+use orion_mil::{Function, Op, TensorType, evaluate::evaluate, typed};
+use orion_tensor::Tensor;
+use std::collections::{BTreeMap, HashMap};
+
+/// A function made ready to run many times.
+pub(crate) struct Runnable<'a> {
+    function: &'a Function,
+    ops: Vec<Op>,
+}
+
+impl<'a> Runnable<'a> {
+    pub(crate) fn new(function: &'a Function) -> Self {
+        let ops = typed::analyze(function).unwrap_or_else(|diagnostics| {
+            let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+            panic!("{}", lines.join("\n"))
+        });
+        Self { function, ops }
+    }
+
+    /// Results by name.
+    pub(crate) fn run(&self, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        let f = self.function;
+        let mut values: HashMap<_, Tensor> = HashMap::new();
+        for param in &f.params {
+            let name = f.value_name(param.value);
+            let tensor = inputs.get(name).unwrap_or_else(|| panic!("no input {name}"));
+            values.insert(param.value, tensor.clone());
+        }
+        for (operation, op) in f.body.operations.iter().zip(&self.ops) {
+            let results = match op {
+                Op::Const(value) if value.as_tensor().is_none() => continue,
+                Op::Const(value) => vec![value.as_tensor().expect("numbers").clone()],
+                op => {
+                    let operands: Vec<Tensor> =
+                        op.operands().iter().map(|v| values[v].clone()).collect();
+                    let types: Vec<TensorType> = operation
+                        .outputs
+                        .iter()
+                        .map(|&o| f.ty(o).as_tensor().expect("a tensor").clone())
+                        .collect();
+                    evaluate(op, &operands, &types)
+                        .unwrap_or_else(|e| panic!("{} of {op:?}: {e}", operation.name))
+                }
+            };
+            for (&output, tensor) in operation.outputs.iter().zip(results) {
+                let ty = f.ty(output).as_tensor().expect("a tensor");
+                assert_eq!(ty.shape().as_deref(), Some(tensor.shape()), "{op:?}");
+                assert_eq!(ty.dtype, tensor.dtype(), "{op:?}");
+                values.insert(output, tensor);
+            }
+        }
+        let results = f.body.results.iter();
+        results.map(|r| (f.value_name(*r).to_owned(), values[r].clone())).collect()
+    }
+}
+
+pub(crate) fn run(
+    function: &Function,
+    inputs: &BTreeMap<String, Tensor>,
+) -> BTreeMap<String, Tensor> {
+    Runnable::new(function).run(inputs)
+}
