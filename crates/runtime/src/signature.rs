@@ -37,8 +37,9 @@ impl Signature {
     /// The dense signature of a function.
     ///
     /// # Errors
-    /// When a parameter or result is not a tensor or state of known shape, or an in-place pair
-    /// does not name a result and a parameter of the same type.
+    /// When a parameter or result is not a tensor or state of known shape, a result is a
+    /// parameter or returned twice, or an in-place pair does not name a result and a parameter of
+    /// the same type.
     pub fn dense(function: &Function, device: &str) -> Result<Self, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidProgram, device, message);
         let layout = |id| {
@@ -74,6 +75,11 @@ impl Signature {
             let name = function.value_name(result);
             let Some(&input) = in_place.get(name) else {
                 let layout = layout(result)?;
+                if ports.iter().any(|p| p.name == name) {
+                    return Err(invalid(format!(
+                        "`{name}` is already bound; give the result a name of its own by `identity`"
+                    )));
+                }
                 ports.push(Port { name: name.to_owned(), kind: PortKind::Output, layout });
                 continue;
             };
@@ -90,5 +96,39 @@ impl Signature {
     /// The port of that name.
     pub fn port(&self, name: &str) -> Option<&Port> {
         self.ports.iter().find(|p| p.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orion_mil::{Builder, TensorType};
+    use orion_tensor::DType;
+
+    fn names(
+        results: impl Fn(&mut Builder) -> Vec<orion_mil::ValueId>,
+    ) -> Result<Vec<String>, Error> {
+        let mut b = Builder::new("main");
+        let results = results(&mut b);
+        let signature = Signature::dense(&b.finish(&results), "test")?;
+        Ok(signature.ports.into_iter().map(|p| p.name).collect())
+    }
+
+    #[test]
+    fn every_port_has_a_name_of_its_own() {
+        let x = |b: &mut Builder| b.input("x", TensorType::new(DType::F32, &[2]));
+        let y = |b: &mut Builder| {
+            let x = x(b);
+            let y = b.scale(x, 2.0);
+            b.rename(y, "y");
+            y
+        };
+        assert_eq!(names(|b| vec![y(b)]).unwrap(), ["x", "y"]);
+        assert!(names(|b| vec![x(b)]).unwrap_err().to_string().contains("`x` is already bound"));
+        let twice = names(|b| {
+            let y = y(b);
+            vec![y, y]
+        });
+        assert!(twice.unwrap_err().to_string().contains("`y` is already bound"));
     }
 }
