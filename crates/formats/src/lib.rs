@@ -9,16 +9,22 @@
 
 mod error;
 mod finite;
+mod hf_config;
 pub mod llama2c;
 mod mapped;
 pub mod npy;
 mod rope;
+pub mod run_directory;
 pub mod safetensors;
+mod state;
 pub mod tokens;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finite::check_finite;
+pub use hf_config::LlamaConfigFile;
 pub use mapped::map_file;
 pub use rope::{rope_half_to_interleaved, rope_interleaved_to_half};
+pub use run_directory::{Checkpoint, CheckpointWriter, RunDirectory};
 pub use safetensors::SafeTensors;
+pub use state::{CheckpointState, DataState, HexU64, LossScaleState, ScheduleState};
 pub use tokens::TokenFile;

@@ -1,0 +1,260 @@
+//! `config.json` of a Llama model in Hugging Face's layout.
+//!
+//! Accepts the spellings of transformers 4 (`rope_theta`, `torch_dtype`) and 5
+//! (`rope_parameters`, `dtype`) and writes both. Keys that change what the network computes are
+//! checked, all others are ignored, as other readers of this file do.
+
+use crate::{Error, ErrorKind, Result, map_file};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// No sane model is larger in any direction.
+const MAX_SIZE: usize = 1 << 24;
+
+/// The sizes and constants of a Llama model; field names are the file's keys.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the names are the format's")]
+pub struct LlamaConfigFile {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub head_dim: usize,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
+    pub tie_word_embeddings: bool,
+    pub bos_token_id: Option<u32>,
+    /// Every id that ends a text; the file may have one or a list.
+    pub eos_token_ids: Vec<u32>,
+    /// The element type of the weights, such as `float32`, where the file says.
+    pub dtype: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    model_type: Option<String>,
+    architectures: Option<Vec<String>>,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: usize,
+    rms_norm_eps: Option<f64>,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<RopeParameters>,
+    rope_scaling: Option<Value>,
+    tie_word_embeddings: Option<bool>,
+    bos_token_id: Option<u32>,
+    eos_token_id: Option<OneOrMore>,
+    dtype: Option<String>,
+    torch_dtype: Option<String>,
+    hidden_act: Option<String>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct RopeParameters {
+    rope_theta: Option<f64>,
+    rope_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(u32),
+    More(Vec<u32>),
+}
+
+impl LlamaConfigFile {
+    /// Maps and reads a `config.json`.
+    ///
+    /// # Errors
+    /// As [`LlamaConfigFile::parse`], with the path; and when the file cannot be mapped.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        map_file(path).and_then(|bytes| Self::parse(&bytes)).map_err(|e| e.in_file(path))
+    }
+
+    /// Reads the bytes of a `config.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] when a key is missing, of another type or out of bounds;
+    /// [`ErrorKind::Unsupported`] for another architecture or a feature that Llama networks here do
+    /// not have, naming the key; [`ErrorKind::Truncated`] when the file ends in the middle.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|e| {
+            let kind = if e.is_eof() { ErrorKind::Truncated } else { ErrorKind::Malformed };
+            Error::new(kind, format!("config.json: {e}"))
+        })?;
+        check_features(&raw)?;
+        let rope = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
+        let this = Self {
+            vocab_size: raw.vocab_size,
+            hidden_size: raw.hidden_size,
+            intermediate_size: raw.intermediate_size,
+            num_hidden_layers: raw.num_hidden_layers,
+            num_attention_heads: raw.num_attention_heads,
+            num_key_value_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
+            head_dim: match raw.head_dim {
+                Some(head_dim) => head_dim,
+                None => head_dim(raw.hidden_size, raw.num_attention_heads)?,
+            },
+            max_position_embeddings: raw.max_position_embeddings,
+            // These three are what transformers takes when the key is absent.
+            rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
+            rope_theta: rope.or(raw.rope_theta).unwrap_or(10_000.0),
+            tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
+            bos_token_id: raw.bos_token_id,
+            eos_token_ids: match raw.eos_token_id {
+                None => Vec::new(),
+                Some(OneOrMore::One(id)) => vec![id],
+                Some(OneOrMore::More(ids)) => ids,
+            },
+            dtype: raw.dtype.or(raw.torch_dtype),
+        };
+        this.check()?;
+        Ok(this)
+    }
+
+    /// Checks that sizes are positive, bounded and divide each other as attention needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] naming the first key that is wrong.
+    pub fn check(&self) -> Result<()> {
+        for (key, value) in [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ] {
+            if value == 0 || value > MAX_SIZE {
+                return Err(malformed(key, &format!("{value}, expected 1 to {MAX_SIZE}")));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            return Err(malformed(
+                "num_key_value_heads",
+                &format!(
+                    "{}, which does not divide num_attention_heads {}",
+                    self.num_key_value_heads, self.num_attention_heads
+                ),
+            ));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(malformed(
+                "head_dim",
+                &format!("{}, expected an even number", self.head_dim),
+            ));
+        }
+        for (key, value) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
+            if !value.is_finite() || value <= 0.0 {
+                return Err(malformed(key, &format!("{value}, expected a positive number")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a `config.json` that transformers 4 and 5 read.
+    ///
+    /// # Errors
+    /// As [`LlamaConfigFile::check`].
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        let dtype = self.dtype.as_deref().unwrap_or("float32");
+        let eos = match *self.eos_token_ids {
+            [] => Value::Null,
+            [id] => json!(id),
+            ref ids => json!(ids),
+        };
+        let value = json!({
+            "architectures": ["LlamaForCausalLM"],
+            "attention_bias": false,
+            "bos_token_id": self.bos_token_id,
+            "dtype": dtype,
+            "eos_token_id": eos,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "mlp_bias": false,
+            "model_type": "llama",
+            "num_attention_heads": self.num_attention_heads,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_key_value_heads": self.num_key_value_heads,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"},
+            "rope_theta": self.rope_theta,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "torch_dtype": dtype,
+            "vocab_size": self.vocab_size,
+        });
+        let mut json = serde_json::to_vec_pretty(&value).expect("finite numbers are valid JSON");
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// Refuses what would make the network compute something else.
+fn check_features(raw: &Raw) -> Result<()> {
+    let unsupported = |key: &str, found: &str, expected: &str| {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("key `{key}` of config.json is {found}, expected {expected}"),
+        ))
+    };
+    if let Some(kind) = raw.model_type.as_deref().filter(|&kind| kind != "llama") {
+        return unsupported("model_type", kind, "llama");
+    }
+    if let Some(names) = &raw.architectures
+        && !names.iter().any(|name| name == "LlamaForCausalLM")
+    {
+        return unsupported("architectures", &format!("{names:?}"), "LlamaForCausalLM");
+    }
+    if raw.model_type.is_none() && raw.architectures.is_none() {
+        return unsupported("model_type", "absent", "llama");
+    }
+    if let Some(kind) = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.as_deref())
+        && kind != "default"
+    {
+        return unsupported("rope_parameters.rope_type", kind, "default");
+    }
+    if raw.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
+        return unsupported("rope_scaling", "set", "null");
+    }
+    if let Some(activation) = raw.hidden_act.as_deref().filter(|&name| name != "silu") {
+        return unsupported("hidden_act", activation, "silu");
+    }
+    for (key, value) in [("attention_bias", raw.attention_bias), ("mlp_bias", raw.mlp_bias)] {
+        if value == Some(true) {
+            return unsupported(key, "true", "false");
+        }
+    }
+    Ok(())
+}
+
+fn head_dim(hidden_size: usize, heads: usize) -> Result<usize> {
+    if heads == 0 || !hidden_size.is_multiple_of(heads) {
+        return Err(malformed(
+            "num_attention_heads",
+            &format!("{heads}, which does not divide hidden_size {hidden_size}"),
+        ));
+    }
+    Ok(hidden_size / heads)
+}
+
+fn malformed(key: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Malformed, format!("key `{key}` of config.json is {what}"))
+}
