@@ -1,0 +1,124 @@
+use super::*;
+use orion_tensor::{Tolerance, bf16, f16};
+
+/// A few digits of a fixed sequence, in -1..1.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
+    let step = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(step).take(count).collect()
+}
+
+fn matrix(values: &[f32], row: isize, column: isize) -> Matrix {
+    Matrix { pointer: values.as_ptr().cast(), dtype: DType::F32, row, column }
+}
+
+fn naive(size: Size, a: &dyn Fn(usize, usize) -> f32, b: &dyn Fn(usize, usize) -> f32) -> Vec<f64> {
+    let Size { m, n, k } = size;
+    let at = |i: usize| {
+        let (row, column) = (i / n, i % n);
+        (0..k).map(|k| f64::from(a(row, k)) * f64::from(b(k, column))).sum()
+    };
+    (0..m * n).map(at).collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+const SIZES: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (12, 32, 256),
+    (13, 33, 257),
+    (5, 70, 300),
+    (64, 31, 1),
+    (250, 40, 37),
+    (7, 3, 0),
+    (25, 65, 512),
+    (3, 2100, 9),
+];
+
+#[test]
+fn products_of_any_layout() {
+    for isa in Isa::available() {
+        let pool = Pool::new(2);
+        for (m, n, k) in SIZES {
+            let size = Size { m, n, k };
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
+                let of = |t: bool, rows: usize, columns: usize| if t { (1, rows as isize) } else { (columns as isize, 1) };
+                let (ar, ac) = of(a_transposed, m, k);
+                let (br, bc) = of(b_transposed, k, n);
+                let at = |v: &[f32], r: usize, c: usize, rs: isize, cs: isize| v[(r as isize * rs + c as isize * cs) as usize];
+                let expected = naive(size, &|r, c| at(&a, r, c, ar, ac), &|r, c| at(&b, r, c, br, bc));
+                // Rows of C lie apart; what is between them must stay.
+                let row = n + 3;
+                let mut c = vec![7f32; m * row];
+                let space = workspace(isa, size);
+                let (mut shared, mut own) = (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
+                let lent = Lent { shared: shared.as_mut_ptr(), threads: own.as_mut_ptr(), per_thread: space.per_thread };
+                let to = Destination { pointer: c.as_mut_ptr(), row: row as isize };
+                let (a, b) = (matrix(&a, ar, ac), matrix(&b, br, bc));
+                // SAFETY: sizes and strides are those of the vectors.
+                unsafe { gemm(isa, &pool, size, a, b, to, lent) };
+                let inner: Vec<f32> = c.chunks(row).flat_map(|r| &r[..n]).copied().collect();
+                Tolerance::F32Accum.check(&wide(&inner), &expected).unwrap_or_else(|e| panic!("{isa:?} {size:?}: {e}"));
+                assert!(c.chunks(row).all(|r| r[n..] == [7.0; 3]));
+
+                let mut alone = vec![7f32; m * n];
+                let mut memory = vec![0f32; workspace_on_one_thread(isa, size).per_thread];
+                let to = Destination { pointer: alone.as_mut_ptr(), row: n as isize };
+                // SAFETY: as above.
+                unsafe { gemm_on_one_thread(isa, size, a, b, to, memory.as_mut_ptr()) };
+                assert_eq!(alone, inner, "the sum's order does not depend on threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn narrow_operands_are_widened() {
+    let size = Size { m: 9, n: 35, k: 70 };
+    let a: Vec<f16> = numbers(9 * 70, 3).into_iter().map(f16::from_f32).collect();
+    let b: Vec<bf16> = numbers(70 * 35, 4).into_iter().map(bf16::from_f32).collect();
+    let expected = naive(size, &|r, c| a[r * 70 + c].to_f32(), &|r, c| b[r * 35 + c].to_f32());
+    for isa in Isa::available() {
+        let mut c = vec![0f32; 9 * 35];
+        let mut memory = vec![0f32; workspace_on_one_thread(isa, size).per_thread];
+        let a = Matrix { pointer: a.as_ptr().cast(), dtype: DType::F16, row: 70, column: 1 };
+        let b = Matrix { pointer: b.as_ptr().cast(), dtype: DType::BF16, row: 35, column: 1 };
+        let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
+        // SAFETY: sizes and strides are those of the vectors.
+        unsafe { gemm_on_one_thread(isa, size, a, b, to, memory.as_mut_ptr()) };
+        Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
+    }
+}
+
+#[test]
+fn vector_products() {
+    for isa in Isa::available() {
+        for (m, n, k) in [(1, 1, 1), (7, 1, 300), (33, 3, 64), (4, 4, 129)] {
+            let size = Size { m, n, k };
+            let (a, x) = (numbers(m * k, 5), numbers(n * k, 6));
+            let expected = naive(size, &|r, c| a[r * k + c], &|r, c| x[c * k + r]);
+            let mut c = vec![0f32; m * n];
+            let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
+            // SAFETY: sizes and strides are those of the vectors.
+            unsafe { gemv(isa, matrix(&a, k as isize, 1), x.as_ptr(), to, m, n, k) };
+            Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
+        }
+        for (m, n, k) in [(1, 64, 40), (3, 17, 5), (2, 1, 9)] {
+            let size = Size { m, n, k };
+            let (x, b) = (numbers(m * k, 7), numbers(k * n, 8));
+            let expected = naive(size, &|r, c| x[r * k + c], &|r, c| b[r * n + c]);
+            let mut c = vec![0f32; m * n];
+            let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
+            let (x, b) = (matrix(&x, k as isize, 1), matrix(&b, n as isize, 1));
+            // SAFETY: sizes and strides are those of the vectors.
+            unsafe { gemv_columns(isa, x, b, to, m, n, k) };
+            Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Elementwise programs over tiles: one pass over memory for a whole chain of operations.
+//!
+//! A tile is a run of elements small enough that all intermediate values stay in the first-level
+//! cache. Instructions work on 32-bit lanes (f32, int32, or 0/1 for bool); narrower types are
+//! widened when a tile is loaded and rounded when it is stored.
+
+use super::Pointers;
+use super::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use super::instruction::{Instruction, execute};
+use super::isa::multiversion;
+use orion_tensor::DType;
+
+/// Most registers of one program: inputs, numbers and results.
+pub(crate) const MAX_REGISTERS: usize = 96;
+
+/// Lanes of all slots of one program together: what is left of a first-level cache beside the
+/// operands that are read in place.
+const SLOT_LANES: usize = 8192;
+
+/// How a program reads or writes one tensor: strides, in elements, over its iteration space.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub buffer: usize,
+    pub dtype: DType,
+    /// Where element 0 is, in elements from the start of the buffer.
+    pub offset: isize,
+    /// Over the outer axes.
+    pub outer: Vec<isize>,
+    /// Over the innermost axis.
+    pub inner: isize,
+    /// The distance of consecutive rows, where it is the same everywhere.
+    pub row: Option<isize>,
+}
+
+/// Where a register's lanes are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    Lanes(*const u32),
+    Number(u32),
+}
+
+/// An elementwise program over an iteration space. Registers are numbered: inputs, then numbers,
+/// then one per instruction.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TileProgram {
+    /// Axes but the innermost.
+    pub outer: Vec<usize>,
+    /// Size of the innermost axis.
+    pub inner: usize,
+    pub inputs: Vec<Access>,
+    /// Bits of constants.
+    pub numbers: Vec<u32>,
+    pub instructions: Vec<Instruction>,
+    /// What is stored where.
+    pub outputs: Vec<(usize, Access)>,
+    /// The slot of each register; numbers have none.
+    pub slots: Vec<usize>,
+    /// How many slots there are.
+    pub slot_count: usize,
+    /// Lanes of a slot: a power of two.
+    pub tile: usize,
+}
+
+/// A part of the iteration space: some whole rows, or a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tile {
+    pub row: usize,
+    pub rows: usize,
+    pub start: usize,
+    pub len: usize,
+}
+
+impl TileProgram {
+    /// Assigns slots, reusing those of registers that are not read again.
+    pub(crate) fn finish(&mut self, kept: &[usize]) {
+        let first = self.inputs.len() + self.numbers.len();
+        let registers = first + self.instructions.len();
+        assert!(registers <= MAX_REGISTERS, "the fusion pass keeps groups small");
+        let mut last = vec![0usize; registers];
+        for (i, instruction) in self.instructions.iter().enumerate() {
+            for &a in instruction.operands() {
+                last[usize::from(a)] = i;
+            }
+        }
+        for r in self.outputs.iter().map(|(r, _)| *r).chain(kept.iter().copied()) {
+            last[r] = usize::MAX;
+        }
+        self.slots = vec![0; registers];
+        let mut count = self.inputs.len();
+        let mut free: Vec<usize> = Vec::new();
+        for r in 0..self.inputs.len() {
+            self.slots[r] = r;
+        }
+        for i in 0..self.instructions.len() {
+            let r = first + i;
+            // The result must not share a slot with an operand: loops assume no overlap.
+            self.slots[r] = free.pop().unwrap_or_else(|| {
+                count += 1;
+                count - 1
+            });
+            let mut dying: Vec<usize> =
+                self.instructions[i].operands().iter().map(|&a| usize::from(a)).collect();
+            dying.push(r);
+            dying.sort_unstable();
+            dying.dedup();
+            for a in dying {
+                let is_number = (self.inputs.len()..first).contains(&a);
+                let is_dead = last[a] == i || a == r && last[a] == 0;
+                if is_dead && !is_number {
+                    free.push(self.slots[a]);
+                }
+            }
+        }
+        self.slot_count = count.max(1);
+        let lanes = (SLOT_LANES / self.slot_count).clamp(128, 1024);
+        self.tile = 1 << lanes.ilog2();
+    }
+
+    /// Lanes of scratch a thread needs.
+    pub(crate) fn scratch_lanes(&self) -> usize {
+        self.slot_count * self.tile
+    }
+
+    fn rows(&self) -> usize {
+        self.outer.iter().product()
+    }
+
+    /// Rows per tile where rows are short, and tiles per row where they are long.
+    fn shape(&self) -> (usize, usize) {
+        if self.inner >= self.tile {
+            (1, self.inner.div_ceil(self.tile))
+        } else {
+            ((self.tile / self.inner.max(1)).min(self.rows()).max(1), 1)
+        }
+    }
+
+    /// How many tiles cover the iteration space.
+    pub(crate) fn tile_count(&self) -> usize {
+        let (rows, per_row) = self.shape();
+        if self.inner == 0 { 0 } else { self.rows().div_ceil(rows) * per_row }
+    }
+
+    /// The tile of that number.
+    pub(crate) fn tile_at(&self, index: usize) -> Tile {
+        let (rows, per_row) = self.shape();
+        let row = index / per_row * rows;
+        let start = index % per_row * self.tile;
+        Tile {
+            row,
+            rows: rows.min(self.rows() - row),
+            start,
+            len: if per_row == 1 { self.inner } else { self.tile.min(self.inner - start) },
+        }
+    }
+
+    /// Elements of the iteration space.
+    pub(crate) fn element_count(&self) -> usize {
+        self.rows() * self.inner
+    }
+}
+
+impl Access {
+    /// Where a row begins, in elements from the start of the buffer.
+    #[inline(always)]
+    fn row_offset(&self, mut row: usize, outer: &[usize]) -> isize {
+        if let Some(stride) = self.row {
+            return self.offset + row as isize * stride;
+        }
+        let mut offset = self.offset;
+        for (&size, &stride) in outer.iter().zip(&self.outer).rev() {
+            offset += (row % size) as isize * stride;
+            row /= size;
+        }
+        offset
+    }
+
+    /// Whether a tile's elements lie side by side in memory.
+    #[inline(always)]
+    fn is_dense(&self, tile: Tile) -> bool {
+        self.inner == 1 && (tile.rows == 1 || self.row == Some(tile.len as isize))
+    }
+}
+
+/// Reads `n` elements, `stride` apart, as lanes.
+///
+/// # Safety
+/// The elements are readable as `dtype`, `lanes` is writable for `n` lanes, and they do not
+/// overlap.
+#[inline(always)]
+unsafe fn widen(dtype: DType, from: *const u8, stride: isize, n: usize, lanes: *mut u32) {
+    macro_rules! each {
+        ($ty:ty, $f:expr) => {{
+            let from = from.cast::<$ty>();
+            if stride == 1 {
+                for i in 0..n {
+                    // SAFETY: i < n; see the function's contract.
+                    unsafe { *lanes.add(i) = $f(from.add(i).read_unaligned()) }
+                }
+            } else if stride == 0 {
+                // SAFETY: element 0 is readable when n > 0, which holds for every tile.
+                let value = $f(unsafe { from.read_unaligned() });
+                for i in 0..n {
+                    // SAFETY: i < n.
+                    unsafe { *lanes.add(i) = value }
+                }
+            } else {
+                for i in 0..n {
+                    // SAFETY: i < n; see the function's contract.
+                    let value = unsafe { from.offset(i as isize * stride).read_unaligned() };
+                    // SAFETY: as above.
+                    unsafe { *lanes.add(i) = $f(value) }
+                }
+            }
+        }};
+    }
+    match dtype {
+        DType::F32 | DType::I32 => each!(u32, |v: u32| v),
+        DType::F16 => each!(u16, |v| f16_to_f32(v).to_bits()),
+        DType::BF16 => each!(u16, |v| bf16_to_f32(v).to_bits()),
+        DType::Bool | DType::U8 => each!(u8, u32::from),
+        DType::I8 => each!(i8, |v| i32::from(v) as u32),
+        DType::U16 => each!(u16, u32::from),
+        DType::I16 => each!(i16, |v| i32::from(v) as u32),
+        _ => unreachable!("the planner sends other types to the reference evaluator"),
+    }
+}
+
+/// Writes `n` lanes as elements `stride` apart.
+///
+/// # Safety
+/// As for [`widen`], the other way.
+#[inline(always)]
+unsafe fn narrow(dtype: DType, lanes: Source, to: *mut u8, stride: isize, n: usize) {
+    macro_rules! each {
+        ($ty:ty, $f:expr) => {{
+            let to = to.cast::<$ty>();
+            match lanes {
+                Source::Lanes(lanes) if stride == 1 => {
+                    for i in 0..n {
+                        // SAFETY: i < n; see the function's contract.
+                        unsafe { to.add(i).write_unaligned($f(*lanes.add(i))) }
+                    }
+                }
+                Source::Lanes(lanes) => {
+                    for i in 0..n {
+                        // SAFETY: i < n; see the function's contract.
+                        let value = $f(unsafe { *lanes.add(i) });
+                        // SAFETY: as above.
+                        unsafe { to.offset(i as isize * stride).write_unaligned(value) }
+                    }
+                }
+                Source::Number(bits) => {
+                    let value = $f(bits);
+                    for i in 0..n {
+                        // SAFETY: i < n; see the function's contract.
+                        unsafe { to.offset(i as isize * stride).write_unaligned(value) }
+                    }
+                }
+            }
+        }};
+    }
+    match dtype {
+        DType::F32 | DType::I32 => each!(u32, |v: u32| v),
+        DType::F16 => each!(u16, |v| f32_to_f16(f32::from_bits(v))),
+        DType::BF16 => each!(u16, |v| f32_to_bf16(f32::from_bits(v))),
+        DType::Bool | DType::U8 | DType::I8 => each!(u8, |v| v as u8),
+        DType::U16 | DType::I16 => each!(u16, |v| v as u16),
+        _ => unreachable!("the planner sends other types to the reference evaluator"),
+    }
+}
+
+/// Evaluates every register of a program over one tile.
+///
+/// # Safety
+/// Every access stays inside its buffer, `scratch` holds `scratch_lanes` lanes that nobody else
+/// uses, and no input overlaps what another thread writes meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn evaluate<const FMA: bool>(
+    program: &TileProgram,
+    pointers: &Pointers,
+    tile: Tile,
+    scratch: *mut u32,
+) -> [Source; MAX_REGISTERS] {
+    let mut registers = [Source::Number(0); MAX_REGISTERS];
+    let n = tile.rows * tile.len;
+    for (r, access) in program.inputs.iter().enumerate() {
+        let size = access.dtype.size_bytes() as isize;
+        let base = pointers.get(access.buffer);
+        let start = access.row_offset(tile.row, &program.outer)
+            + tile.start as isize * access.inner;
+        // SAFETY: inside the buffer by the caller's promise.
+        let from = unsafe { base.offset(start * size) };
+        let is_lane = matches!(access.dtype, DType::F32 | DType::I32);
+        let is_dense = access.is_dense(tile);
+        if is_lane && is_dense && from.cast::<u32>().is_aligned() {
+            registers[r] = Source::Lanes(from.cast());
+            continue;
+        }
+        if access.inner == 0 && (tile.rows == 1 || access.row == Some(0)) {
+            let mut bits = 0;
+            // SAFETY: the element is inside the buffer.
+            unsafe { widen(access.dtype, from, 0, 1, &raw mut bits) };
+            registers[r] = Source::Number(bits);
+            continue;
+        }
+        // SAFETY: slots lie inside the scratch.
+        let lanes = unsafe { scratch.add(program.slots[r] * program.tile) };
+        registers[r] = Source::Lanes(lanes);
+        if is_dense {
+            // SAFETY: the tile's elements are inside the buffer, n fits the slot.
+            unsafe { widen(access.dtype, from, 1, n, lanes) };
+        } else if tile.len == 1 && let Some(stride) = access.row {
+            // SAFETY: as above.
+            unsafe { widen(access.dtype, from, stride, n, lanes) };
+        } else {
+            for row in 0..tile.rows {
+                let start = access.row_offset(tile.row + row, &program.outer)
+                    + tile.start as isize * access.inner;
+                // SAFETY: as above, row by row.
+                unsafe {
+                    let from = base.offset(start * size);
+                    widen(access.dtype, from, access.inner, tile.len, lanes.add(row * tile.len));
+                }
+            }
+        }
+    }
+    let first_number = program.inputs.len();
+    for (i, &bits) in program.numbers.iter().enumerate() {
+        registers[first_number + i] = Source::Number(bits);
+    }
+    let first = first_number + program.numbers.len();
+    for (i, instruction) in program.instructions.iter().enumerate() {
+        // SAFETY: slots lie inside the scratch and differ from the operands' slots.
+        unsafe {
+            let lanes = scratch.add(program.slots[first + i] * program.tile);
+            execute::<FMA>(instruction, &registers, lanes, n);
+            registers[first + i] = Source::Lanes(lanes);
+        }
+    }
+    registers
+}
+
+#[inline(always)]
+unsafe fn run_tiles_inner<const FMA: bool>(
+    program: &TileProgram,
+    pointers: &Pointers,
+    first: usize,
+    count: usize,
+    scratch: *mut u32,
+) {
+    for index in first..first + count {
+        let tile = program.tile_at(index);
+        // SAFETY: the caller's promise is passed on.
+        let registers = unsafe { evaluate::<FMA>(program, pointers, tile, scratch) };
+        for (r, access) in &program.outputs {
+            let size = access.dtype.size_bytes() as isize;
+            let base = pointers.get(access.buffer);
+            let dense = access.is_dense(tile);
+            let steps = if dense { 1 } else { tile.rows };
+            let n = if dense { tile.rows * tile.len } else { tile.len };
+            for row in 0..steps {
+                let start = access.row_offset(tile.row + row, &program.outer)
+                    + tile.start as isize * access.inner;
+                let source = match registers[*r] {
+                    // SAFETY: the register has a lane for every element of the tile.
+                    Source::Lanes(l) => Source::Lanes(unsafe { l.add(row * tile.len) }),
+                    number => number,
+                };
+                // SAFETY: outputs stay inside their buffers.
+                unsafe { narrow(access.dtype, source, base.offset(start * size), access.inner, n) };
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Runs a program over `count` tiles from `first` on and stores its outputs.
+    ///
+    /// # Safety
+    /// As for [`evaluate`]; an output may share memory with an input only element by element.
+    unsafe fn run_tiles(program: &TileProgram, pointers: &Pointers, first: usize, count: usize,
+        scratch: *mut u32) = run_tiles_inner
+}
