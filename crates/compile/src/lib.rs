@@ -4,5 +4,6 @@
 
 pub mod autodiff;
 mod error;
+pub mod optimizer;
 
 pub use error::{CompileError, CompileErrorKind};

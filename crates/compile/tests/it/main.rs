@@ -4,4 +4,5 @@ mod gradient_checks;
 mod gradients;
 mod interpreter;
 mod networks;
+mod optimizer;
 mod random;
