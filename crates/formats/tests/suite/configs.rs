@@ -1,0 +1,109 @@
+//! `config.json` of Llama models.
+
+use crate::support::{batter, shared};
+use orion_formats::{ErrorKind, LlamaConfigFile};
+use serde_json::{Value, json};
+
+fn config() -> LlamaConfigFile {
+    LlamaConfigFile {
+        vocab_size: 512,
+        hidden_size: 64,
+        intermediate_size: 172,
+        num_hidden_layers: 5,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        head_dim: 8,
+        max_position_embeddings: 512,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        tie_word_embeddings: true,
+        bos_token_id: Some(1),
+        eos_token_ids: vec![2],
+        dtype: Some("float32".to_owned()),
+    }
+}
+
+fn parse(value: &Value) -> orion_formats::Result<LlamaConfigFile> {
+    LlamaConfigFile::parse(value.to_string().as_bytes())
+}
+
+#[test]
+fn round_trips() {
+    for eos_token_ids in [vec![], vec![7], vec![7, 9]] {
+        let config = LlamaConfigFile { eos_token_ids, rope_theta: 5e5, ..config() };
+        assert_eq!(LlamaConfigFile::parse(&config.to_json().unwrap()).unwrap(), config);
+    }
+}
+
+#[test]
+fn both_spellings() {
+    let old = json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 172,
+        "max_position_embeddings": 512, "num_attention_heads": 8, "num_hidden_layers": 5,
+        "num_key_value_heads": 4, "rms_norm_eps": 1e-5, "rope_theta": 20000.0, "rope_scaling": null,
+        "tie_word_embeddings": true, "torch_dtype": "float16", "vocab_size": 512,
+        "bos_token_id": 1, "eos_token_id": 2, "use_cache": true
+    });
+    let expected =
+        LlamaConfigFile { rope_theta: 20000.0, dtype: Some("float16".to_owned()), ..config() };
+    assert_eq!(parse(&old).unwrap(), expected);
+
+    let mut new = old.clone();
+    let object = new.as_object_mut().unwrap();
+    for key in ["rope_theta", "torch_dtype", "rope_scaling"] {
+        object.remove(key);
+    }
+    object.insert(
+        "rope_parameters".to_owned(),
+        json!({"rope_theta": 20000.0, "rope_type": "default"}),
+    );
+    object.insert("dtype".to_owned(), json!("float16"));
+    assert_eq!(parse(&new).unwrap(), expected);
+}
+
+#[test]
+fn refuses_by_key() {
+    let good: Value = serde_json::from_slice(&config().to_json().unwrap()).unwrap();
+    use ErrorKind::*;
+    for (key, value, kind) in [
+        ("model_type", json!("qwen3"), Unsupported),
+        ("architectures", json!(["GPT2LMHeadModel"]), Unsupported),
+        ("hidden_act", json!("gelu"), Unsupported),
+        ("attention_bias", json!(true), Unsupported),
+        ("mlp_bias", json!(true), Unsupported),
+        ("rope_scaling", json!({"type": "linear"}), Unsupported),
+        ("rope_parameters", json!({"rope_type": "llama3"}), Unsupported),
+        ("vocab_size", json!(0), Malformed),
+        ("hidden_size", json!(1u64 << 40), Malformed),
+        ("num_key_value_heads", json!(3), Malformed),
+        ("head_dim", json!(7), Malformed),
+        ("rms_norm_eps", json!(0.0), Malformed),
+        ("num_hidden_layers", json!(-1), Malformed),
+    ] {
+        let mut file = good.clone();
+        file[key] = value;
+        let e = parse(&file).unwrap_err();
+        assert_eq!(e.kind(), kind, "{key}: {e}");
+        // serde names the value, not the key, of a negative number.
+        let named = if key == "num_hidden_layers" { "`-1`" } else { key };
+        assert!(e.to_string().contains(named), "{key}: {e}");
+    }
+    let mut file = good;
+    file.as_object_mut().unwrap().remove("head_dim");
+    assert_eq!(parse(&file).unwrap().head_dim, 8);
+    file["num_attention_heads"] = json!(0);
+    assert_eq!(parse(&file).unwrap_err().kind(), Malformed);
+    assert!(LlamaConfigFile { head_dim: 0, ..config() }.to_json().is_err());
+}
+
+#[test]
+fn survives_damage() {
+    let json = config().to_json().unwrap();
+    batter(json.trim_ascii_end(), 3000, true, |bytes| LlamaConfigFile::parse(&bytes).is_ok());
+}
+
+#[test]
+fn the_real_one() {
+    let Some(path) = shared("weights/stories260K_hf/config.json") else { return };
+    assert_eq!(LlamaConfigFile::open(path).unwrap(), config());
+}
