@@ -5,9 +5,12 @@
 //! with typed operands and resolved constants, which devices, autodiff and passes match on.
 //! [`typed::analyze`] goes from the first to the second, [`encode::encode`] back.
 //!
-//! The crate is pure: no I/O but through callers' readers, no clock, no threads.
+//! The crate is pure: no I/O outside [`bundle`] but through callers' readers, no clock, no
+//! threads.
 
+pub mod blob;
 mod builder;
+pub mod bundle;
 pub mod composite;
 mod diagnostic;
 pub mod encode;

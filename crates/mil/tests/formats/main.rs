@@ -1,5 +1,7 @@
 //! Text, blob files and bundles: reading, writing, refusing.
 
+mod blob_files;
+mod bundles;
 mod support;
 mod text_corpus;
 mod text_errors;

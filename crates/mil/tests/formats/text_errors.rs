@@ -214,7 +214,11 @@ fn types() {
             Kind::UnknownType,
             "column 13: unknown type `float16`\nhint: did you mean `fp16`?",
         ),
-        ("in32(0)", Kind::UnknownType, "column 6: unknown type `in32`\nhint: did you mean `int32`?"),
+        (
+            "in32(0)",
+            Kind::UnknownType,
+            "column 6: unknown type `in32`\nhint: did you mean `int32`?",
+        ),
         (
             "tensr<fp16, [1]>([0])",
             Kind::UnknownType,
