@@ -189,9 +189,12 @@ fn a_crash_at_any_instant_leaves_a_whole_checkpoint() {
     }
 }
 
+/// Name, expected kind, expected text, and how to do it to a checkpoint's directory.
+type Damage = (&'static str, ErrorKind, &'static str, fn(&Path));
+
 #[test]
 fn damaged_checkpoints_are_refused_and_passed_over() {
-    let damage: [(&str, ErrorKind, &str, fn(&Path)); 7] = [
+    let damage: [Damage; 7] = [
         ("no DONE", ErrorKind::Incomplete, "DONE is missing", |p| {
             fs::remove_file(p.join("DONE")).unwrap();
         }),
