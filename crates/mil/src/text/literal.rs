@@ -11,6 +11,9 @@ use orion_tensor::{Bytes, DType, Tensor};
 /// Tensors of more elements than this do not exist, and their byte counts could overflow.
 const ELEMENT_LIMIT: usize = 1 << 48;
 
+/// How much larger the type of a list's element may be than the element. Real ones reach two.
+const TYPE_PARTS_LIMIT: usize = 16;
+
 /// Spellings from other systems that no edit distance would find.
 const FOREIGN_TYPES: [(&str, &str); 8] = [
     ("float16", "fp16"),
@@ -290,13 +293,6 @@ impl Parser<'_> {
 
     /// An element of a list, tuple or dictionary: bare, or with its type written again.
     fn element(&mut self, ty: &Type) -> Parsed<Value> {
-        // A type copied into every element of a long list could be far larger than the text.
-        let nodes = type_nodes(ty);
-        if nodes > self.type_copies_left {
-            let message = "a list of too many elements of too large a type";
-            return Err(self.error(self.current.offset, Kind::TooLarge, message));
-        }
-        self.type_copies_left -= nodes;
         let bare = ["true", "false", "inf", "nan"];
         if self.current.kind == TokenKind::Identifier && !bare.contains(&self.current.text) {
             let offset = self.current.offset;
@@ -308,6 +304,20 @@ impl Parser<'_> {
             return self.value_of(found);
         }
         Ok(Value { data: self.literal(ty)?, ty: ty.clone() })
+    }
+
+    /// An element of a list or dictionary, of a type that is `type_parts` large. The type is
+    /// copied into every element, so a text of many small elements of a large type is refused: it
+    /// would take far more memory than itself.
+    fn repeated_element(&mut self, ty: &Type, type_parts: usize) -> Parsed<Value> {
+        let offset = self.current.offset;
+        let element = self.element(ty)?;
+        let parts = data_parts(&element.data);
+        if type_parts > parts.saturating_mul(TYPE_PARTS_LIMIT) {
+            let message = format!("an element of {parts} parts has a type of {type_parts}");
+            return Err(self.error(offset, Kind::TooLarge, message));
+        }
+        Ok(element)
     }
 
     fn open(&mut self, bracket: u8, ty: &str) -> Parsed<()> {
@@ -325,10 +335,11 @@ impl Parser<'_> {
     fn list_literal(&mut self, element: &Type, length: Dim) -> Parsed<Data> {
         let offset = self.current.offset;
         self.open(b'[', "list")?;
+        let type_parts = type_parts(element);
         let mut items = Vec::new();
         if !self.take(b']')? {
             loop {
-                items.push(self.element(element)?);
+                items.push(self.repeated_element(element, type_parts)?);
                 if !self.more(b']')? {
                     break;
                 }
@@ -359,13 +370,14 @@ impl Parser<'_> {
 
     fn dict_literal(&mut self, key: &Type, value: &Type) -> Parsed<Data> {
         self.open(b'{', "dict")?;
+        let [key_parts, value_parts] = [key, value].map(type_parts);
         let mut pairs = Vec::new();
         if !self.take(b'}')? {
             loop {
                 self.expect(b'{')?;
-                let left = self.element(key)?;
+                let left = self.repeated_element(key, key_parts)?;
                 self.expect(b',')?;
-                let right = self.element(value)?;
+                let right = self.repeated_element(value, value_parts)?;
                 self.expect(b'}')?;
                 pairs.push((left, right));
                 if !self.more(b'}')? {
@@ -533,15 +545,31 @@ fn empty_shape(ty: &TensorType) -> Option<Vec<usize>> {
     shape.contains(&0).then_some(shape)
 }
 
-/// The size of a type in memory, roughly: types and axes it mentions.
-fn type_nodes(ty: &Type) -> usize {
+/// The types and axes a type mentions: its size in memory, roughly.
+fn type_parts(ty: &Type) -> usize {
     match ty {
         Type::Tensor(t) | Type::State(t) => 1 + t.rank(),
-        Type::List { element, .. } => 1 + type_nodes(element),
-        Type::Tuple(items) => 1 + items.iter().map(type_nodes).sum::<usize>(),
-        Type::Dict(key, value) => 1 + type_nodes(key) + type_nodes(value),
+        Type::List { element, .. } => 1 + type_parts(element),
+        Type::Tuple(items) => 1 + items.iter().map(type_parts).sum::<usize>(),
+        Type::Dict(key, value) => 1 + type_parts(key) + type_parts(value),
         Type::TensorBuffer { shape, strides, interleave_factors, .. } => {
             1 + shape.len() + strides.len() + interleave_factors.len()
+        }
+    }
+}
+
+/// The brackets and elements of a literal.
+fn data_parts(data: &Data) -> usize {
+    match data {
+        Data::Tensor(t) => 1 + t.element_count(),
+        Data::Strings(strings) => 1 + strings.len(),
+        Data::Blob { .. } => 1,
+        Data::List(items) | Data::Tuple(items) => {
+            1 + items.iter().map(|item| data_parts(&item.data)).sum::<usize>()
+        }
+        Data::Dict(pairs) => {
+            let sizes = pairs.iter().map(|(k, v)| data_parts(&k.data) + data_parts(&v.data));
+            1 + sizes.sum::<usize>()
         }
     }
 }

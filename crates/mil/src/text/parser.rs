@@ -34,8 +34,6 @@ pub(super) type Parsed<T> = Result<T, ParseError>;
 pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
     pub(super) current: Token<'a>,
-    /// Nodes of types that may yet be copied into list elements; see `literal.rs`.
-    pub(super) type_copies_left: usize,
 }
 
 /// The values of a function, and which of them can be named here.
@@ -50,8 +48,7 @@ impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Parsed<Self> {
         let mut lexer = Lexer::new(text);
         let current = lexer.next()?;
-        let type_copies_left = text.len().saturating_mul(4);
-        Ok(Self { lexer, current, type_copies_left })
+        Ok(Self { lexer, current })
     }
 
     pub(super) fn error(&self, offset: usize, kind: Kind, message: impl Display) -> ParseError {

@@ -311,9 +311,14 @@ fn hostile_nesting_and_sizes_are_refused() {
     // Three bytes of text would copy a type of thousands of axes each.
     let dims = vec!["0"; 20_000].join(",");
     let items = vec!["[]"; 20_000].join(",");
-    let error = parse(&with_value(&format!("list<tensor<int8, [{dims}]>, ?>([{items}])")));
-    let error = error.unwrap_err();
-    assert_eq!(error.kind(), Kind::TooLarge, "{error}");
+    for (ty, items) in [
+        (format!("list<tensor<int8, [{dims}]>, ?>"), format!("[{items}]")),
+        (format!("list<tuple<tensor<int8, [{dims}]>>, ?>"), "[([])]".to_owned()),
+        (format!("dict<int8, tensor<int8, [{dims}]>>"), "{{1, []}}".to_owned()),
+    ] {
+        let error = parse(&with_value(&format!("{ty}({items})"))).unwrap_err();
+        assert_eq!(error.kind(), Kind::TooLarge, "{error}");
+    }
 
     // Messages stay short whatever stands in the text.
     let error = parse(&with_value(&format!("int32({})", "x".repeat(1_000_000)))).unwrap_err();

@@ -199,7 +199,8 @@ fn value_type(tape: &mut Tape<'_>) -> Type {
     }
 }
 
-/// A type that literals can have.
+/// A type that literals can have. None is so large that an empty literal of it could not be
+/// repeated in a list.
 fn literal_type(tape: &mut Tape<'_>, depth: usize) -> Type {
     let nested = |tape: &mut Tape<'_>| Box::new(literal_type(tape, depth + 1));
     match if depth < 3 { tape.below(8) } else { 0 } {
@@ -207,8 +208,11 @@ fn literal_type(tape: &mut Tape<'_>, depth: usize) -> Type {
             element: nested(tape),
             length: tape.pick(&[Dim::Unknown, Dim::Known(0), Dim::Known(2)]),
         },
-        6 => Type::Tuple((0..tape.below(4)).map(|_| *nested(tape)).collect()),
-        7 => Type::Dict(nested(tape), nested(tape)),
+        6 => Type::Tuple((0..tape.below(3)).map(|_| *nested(tape)).collect()),
+        7 => Type::Dict(
+            Box::new(Type::scalar(tape.pick(&[DType::String, DType::I64]))),
+            nested(tape),
+        ),
         _ => {
             let mut t = tensor_type(tape);
             if t.dtype == DType::String {
