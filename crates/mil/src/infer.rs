@@ -73,10 +73,10 @@ pub fn output_types(op: &Op, values: &Values) -> Result<Vec<Type>, String> {
         }
     }?;
     // A constant's size was checked against its data; the sizes of everything else are computed.
-    for ty in &types {
-        sized(ty)?;
+    match types.iter().find(|ty| !is_sized(ty)) {
+        Some(ty) => Err(format!("the result would be {ty}, which is too large")),
+        None => Ok(types),
     }
-    Ok(types)
 }
 
 /// Whether two types can be the same type once unknown sizes are known.
@@ -143,19 +143,17 @@ pub(crate) fn constant(value: &Value) -> Types {
     Ok(vec![value.ty.clone()])
 }
 
-/// Refuses tensors that no memory could hold, so that sizes can be multiplied without care
-/// afterwards. MIL's own sizes are int32.
-fn sized(ty: &Type) -> Result<(), String> {
-    let Type::Tensor(tensor) = ty else { return Ok(()) };
+/// Whether memory could hold a tensor of this type, so that its sizes can be multiplied without
+/// care. MIL's own sizes are int32.
+pub(crate) fn is_sized(ty: &Type) -> bool {
+    let (Type::Tensor(tensor) | Type::State(tensor)) = ty else { return true };
     let known = tensor.dims.iter().filter_map(|d| match d {
         Dim::Known(n) => Some(*n),
         Dim::Unknown => None,
     });
     let bytes = known.clone().try_fold(8usize, |n, d| n.checked_mul(d));
-    let fits = bytes.is_some_and(|n| isize::try_from(n).is_ok());
-    require(fits && known.clone().all(|n| i32::try_from(n).is_ok()), || {
-        format!("the result would be {ty}, which is too large")
-    })
+    bytes.is_some_and(|n| isize::try_from(n).is_ok())
+        && known.clone().all(|n| i32::try_from(n).is_ok())
 }
 
 /// Operand types by id, with errors that name the argument.

@@ -2,12 +2,19 @@
 
 use crate::op::{Binary, GeluMode, Reduction, ScatterMode, Unary};
 
-/// Whether MIL (opsets up to iOS18) has an op of that name, whether or not it has a meaning here.
-pub fn is_known(name: &str) -> bool {
-    NAMES.binary_search(&name).is_ok()
+/// Every op name of MIL (opsets up to iOS18), sorted, whether or not it has a meaning here.
+pub fn names() -> &'static [&'static str] {
+    &NAMES
 }
 
-/// Every op name, sorted.
+/// Whether an op of that name may stand in a program: MIL's own, and those the compiler puts into
+/// the analytics files it writes.
+pub fn is_known(name: &str) -> bool {
+    NAMES.binary_search(&name).is_ok() || ANALYTICS.contains(&name)
+}
+
+const ANALYTICS: [&str; 2] = ["tensor_buffer_to_tensor", "tensor_to_tensor_buffer"];
+
 const NAMES: [&str; 168] = [
     "abs",
     "acos",

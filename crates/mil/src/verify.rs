@@ -2,7 +2,7 @@
 //!
 //! Checked: function and value names are identifiers and unique where they are visible; functions
 //! are named once; values are defined before they are used, along nested blocks; results are
-//! defined; op names exist in MIL; operations fit their op's signature and their outputs are what
+//! defined; parameters have sizes that memory could hold; op names exist in MIL; operations fit their op's signature and their outputs are what
 //! inference says; constants hold as many elements of the type they declare; states are function
 //! parameters that only `read_state` and `write_state` touch; in-place pairs join a result to a
 //! parameter of the same type.
@@ -12,7 +12,7 @@
 //! parameters are computed; opset versions; what a device can run. Weight files are
 //! [`verify_weights`]'s.
 
-use crate::infer::constant;
+use crate::infer::{constant, is_sized};
 use crate::typed::{Constants, Refusal, interpret, place};
 use crate::{
     Argument, Binding, Block, Data, Diagnostic, Function, Operation, Program, Type, Value, ValueId,
@@ -154,7 +154,13 @@ impl<'a> Check<'a> {
             self.report(String::new(), "the function's body has parameters of its own".to_owned());
         }
         for param in &self.function.params {
-            self.define(param.value, &|_| "the parameters".to_owned());
+            let place = || "the parameters".to_owned();
+            self.define(param.value, &|_| place());
+            if self.exists(param.value) && !is_sized(self.function.ty(param.value)) {
+                let (name, ty) =
+                    (self.function.value_name(param.value), self.function.ty(param.value));
+                self.report(place(), format!("`{name}` is {ty}, which is too large"));
+            }
         }
     }
 

@@ -1,40 +1,10 @@
 //! `encode` and `analyze` are inverse: every op, with parameters away from their defaults.
 
+use crate::support::Fixture;
 use orion_mil::op::{Binary, GeluMode, PadMode, Reduction, ScatterMode, Unary};
-use orion_mil::{Builder, Op, TensorType, Type, Value, ValueId, typed};
+use orion_mil::{Op, TensorType, Type, Value, typed};
 use orion_tensor::DType;
-
-/// Inputs of many types by name; a case takes what it needs.
-struct Fixture {
-    builder: Builder,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        Self { builder: Builder::new("main") }
-    }
-
-    fn of(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
-        let name = format!("input_{}", self.builder.function().params.len());
-        self.builder.input(&name, TensorType::new(dtype, shape))
-    }
-
-    fn f32(&mut self, shape: &[usize]) -> ValueId {
-        self.of(DType::F32, shape)
-    }
-
-    fn f16(&mut self, shape: &[usize]) -> ValueId {
-        self.of(DType::F16, shape)
-    }
-
-    fn i32(&mut self, shape: &[usize]) -> ValueId {
-        self.of(DType::I32, shape)
-    }
-
-    fn bool(&mut self, shape: &[usize]) -> ValueId {
-        self.of(DType::Bool, shape)
-    }
-}
+use proptest::prelude::*;
 
 /// Builds one op, writes it out, reads it back; its meaning and the output types must be those
 /// that went in.
@@ -390,4 +360,116 @@ fn made_tensors_and_states() {
     let state = |f: &mut Fixture| f.builder.state("cache", TensorType::new(DType::F16, &[2, 3]));
     round_trip(&[&Type::from(ty).to_string()], 1, |f| Op::ReadState { state: state(f) });
     round_trip(&[], 0, |f| Op::WriteState { state: state(f), data: f.f16(&[2, 3]) });
+}
+
+/// What `round_trip` checks, for operations whose output types are only known by inference.
+fn survives(outputs: usize, make: impl FnOnce(&mut Fixture) -> Op) {
+    let mut fixture = Fixture::new();
+    let op = make(&mut fixture);
+    let ids = fixture.builder.push_all(&op, outputs);
+    let function = fixture.builder.finish(&ids);
+    let ops = typed::analyze(&function).unwrap_or_else(|e| panic!("{op:?}: {e:?}"));
+    assert_eq!(ops.last(), Some(&op));
+}
+
+/// One axis of a slice: length, first position, count, stride, whether it is dropped.
+fn any_slice_axis() -> impl Strategy<Value = (usize, usize, usize, isize, bool)> {
+    (1usize..9, 1isize..4, any::<bool>(), any::<bool>())
+        .prop_flat_map(|(length, step, backwards, squeeze)| {
+            let count = 1..=length.div_ceil(step as usize);
+            (Just(length), Just(step), Just(backwards), Just(squeeze), count)
+        })
+        .prop_flat_map(|(length, step, backwards, squeeze, count)| {
+            let span = (count - 1) * step as usize;
+            (Just((length, step, backwards, squeeze, count, span)), 0..length - span)
+        })
+        .prop_map(|((length, step, backwards, squeeze, count, span), low)| {
+            let (begin, stride) = if backwards { (low + span, -step) } else { (low, step) };
+            // One element has no step.
+            let stride = if count == 1 { 1 } else { stride };
+            (length, begin, count, stride, squeeze && count == 1)
+        })
+}
+
+/// One spatial axis of a convolution: kernel, stride, pads, dilation, and what is left over.
+fn any_conv_axis() -> impl Strategy<Value = (usize, usize, (usize, usize), usize, usize)> {
+    (1usize..4, 1usize..4, (0usize..3, 0usize..3), 1usize..3, 0usize..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_slice(axes in prop::collection::vec(any_slice_axis(), 1..5)) {
+        survives(1, |f| Op::Slice {
+            x: f.f32(&axes.iter().map(|a| a.0).collect::<Vec<_>>()),
+            begin: axes.iter().map(|a| a.1).collect(),
+            size: axes.iter().map(|a| a.2).collect(),
+            stride: axes.iter().map(|a| a.3).collect(),
+            squeeze: axes.iter().map(|a| a.4).collect(),
+        });
+    }
+
+    #[test]
+    fn any_conv(
+        axes in prop::collection::vec(any_conv_axis(), 1..4),
+        (batch, inputs, outputs, groups) in (1usize..3, 1usize..4, 1usize..4, 1usize..4),
+        bias: bool,
+    ) {
+        survives(1, |f| {
+            let mut x = vec![batch, inputs * groups];
+            x.extend(axes.iter().map(|a| a.3 * (a.0 - 1) + 1 + a.4));
+            let mut weight = vec![outputs * groups, inputs];
+            weight.extend(axes.iter().map(|a| a.0));
+            Op::Conv {
+                x: f.f16(&x),
+                weight: f.f16(&weight),
+                bias: bias.then(|| f.f16(&[outputs * groups])),
+                strides: axes.iter().map(|a| a.1).collect(),
+                pads: axes.iter().map(|a| a.2).collect(),
+                dilations: axes.iter().map(|a| a.3).collect(),
+                groups,
+            }
+        });
+    }
+
+    #[test]
+    fn any_movement(
+        (shape, perm) in prop::collection::vec(1usize..5, 1..5).prop_flat_map(|shape| {
+            let axes: Vec<usize> = (0..shape.len()).collect();
+            (Just(shape), Just(axes).prop_shuffle())
+        }),
+        pads in prop::collection::vec((0usize..3, 0usize..3), 4),
+        border in -2.0f32..2.0,
+        axis in 0usize..4,
+        interleave: bool,
+    ) {
+        let rank = shape.len();
+        let axis = axis % rank;
+        survives(1, |f| Op::Transpose { x: f.f32(&shape), perm: perm.clone() });
+        survives(1, |f| Op::Reshape {
+            x: f.f32(&shape),
+            shape: perm.iter().map(|&p| shape[p]).collect(),
+        });
+        let mode = PadMode::Constant(f64::from(border));
+        survives(1, |f| Op::Pad { x: f.f32(&shape), pads: pads[..rank].to_vec(), mode });
+        survives(1, |f| Op::Concat { values: vec![f.i32(&shape); 3], axis, interleave });
+        survives(1, |f| Op::Stack { values: vec![f.i32(&shape); 2], axis: rank - axis });
+        survives(shape[axis], |f| Op::Split { x: f.f32(&shape), axis, sizes: vec![1; shape[axis]] });
+        survives(1, |f| Op::Gather {
+            x: f.f32(&shape),
+            indices: f.i32(&shape[..axis]),
+            axis,
+            batch_dims: axis,
+        });
+    }
+
+    #[test]
+    fn any_range(start in -9i32..9, step in prop_oneof![-5i32..0, 1i32..6], count in 1usize..99) {
+        for (dtype, unit) in [(DType::I32, 1.0), (DType::F16, 0.25), (DType::F32, f64::from(0.1f32))] {
+            // Numbers as the element type holds them, so that they come back as they went in.
+            let held = |v: i32| Value::scalar(dtype, f64::from(v) * unit).as_f64().expect("a number");
+            survives(1, |_| Op::Range { dtype, start: held(start), step: held(step), count });
+        }
+    }
 }

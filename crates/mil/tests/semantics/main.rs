@@ -1,0 +1,8 @@
+//! What ops mean: inference, reading, writing, verification.
+
+mod inference;
+mod reading;
+mod real_files;
+mod round_trip;
+mod support;
+mod verification;
