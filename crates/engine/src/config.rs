@@ -144,7 +144,10 @@ pub struct SampleSection {
 
 /// What every key means, in the order of the page.
 pub const DOCUMENTATION: &[(&str, &str)] = &[
-    ("model.weights", "Weights to start from: a path that `orion run` takes. Empty starts from random weights of the sizes below."),
+    (
+        "model.weights",
+        "Weights to start from: a path that `orion run` takes. Empty starts from random weights of the sizes below.",
+    ),
     ("model.family", "Kind of network: llama."),
     ("model.vocab_size", "Number of token ids."),
     ("model.hidden_size", "Width of the residual stream, in channels."),
@@ -159,15 +162,27 @@ pub const DOCUMENTATION: &[(&str, &str)] = &[
     ("model.tied", "Whether the classifier is the embedding."),
     ("data.train", "Token file to train on: raw uint16, or with the llm.c header."),
     ("data.eval", "Token file to evaluate on. Empty for none."),
-    ("data.tokenizer", "Tokenizer the token files were made with; copied into the run directory. Empty for none."),
-    ("data.order", "sequential, or random: each window once per pass, in an order drawn from the seed."),
+    (
+        "data.tokenizer",
+        "Tokenizer the token files were made with; copied into the run directory. Empty for none.",
+    ),
+    (
+        "data.order",
+        "sequential, or random: each window once per pass, in an order drawn from the seed.",
+    ),
     ("train.steps", "Optimizer updates until the run is done, those before a resume included."),
     ("train.batch", "Sequences per micro-batch."),
     ("train.seq", "Tokens per sequence."),
     ("train.grad_accum", "Micro-batches per optimizer update."),
     ("train.seed", "Seed of the first weights and of the random order."),
-    ("train.loss_scale", "Factor on the loss before differentiation, taken off again before the update."),
-    ("train.dynamic_loss_scale", "Halve the loss scale when a gradient is not finite, double it after 2000 finite steps."),
+    (
+        "train.loss_scale",
+        "Factor on the loss before differentiation, taken off again before the update.",
+    ),
+    (
+        "train.dynamic_loss_scale",
+        "Halve the loss scale when a gradient is not finite, double it after 2000 finite steps.",
+    ),
     ("optimizer.lr", "Learning rate after warm-up."),
     ("optimizer.schedule", "constant, cosine or linear, down to min_lr at the last step."),
     ("optimizer.warmup", "Steps over which the learning rate rises from near zero."),

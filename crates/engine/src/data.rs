@@ -143,6 +143,9 @@ mod tests {
         let mut resumed = Windows::new(file(101), 5, Order::Random, 9, position).unwrap();
         let second: Vec<i32> = (0..20).map(|_| batch(&mut w, 1).0[0]).collect();
         assert_ne!(first, second);
-        assert_eq!(second[..3], batch(&mut resumed, 3).0.iter().step_by(5).copied().collect::<Vec<_>>());
+        assert_eq!(
+            second[..3],
+            batch(&mut resumed, 3).0.iter().step_by(5).copied().collect::<Vec<_>>()
+        );
     }
 }

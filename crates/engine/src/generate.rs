@@ -35,11 +35,7 @@ impl Generator {
     ///
     /// # Errors
     /// When `limit` is 0 or beyond what the model was made for.
-    pub fn new(
-        model: &LoadedModel,
-        device: Arc<dyn Device>,
-        limit: Option<usize>,
-    ) -> Result<Self> {
+    pub fn new(model: &LoadedModel, device: Arc<dyn Device>, limit: Option<usize>) -> Result<Self> {
         let network = model.network.clone();
         let most = network.max_positions();
         let limit = limit.unwrap_or(most);

@@ -14,7 +14,7 @@ mod random;
 mod sampler;
 mod train;
 
-pub use checkpoint::{Checkpoint, newest_checkpoint};
+pub use checkpoint::newest_checkpoint;
 pub use config::{
     CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family, ModelSection,
     OptimizerSection, Order, SampleSection, Schedule, TrainConfig, TrainSection, edit_distance,

@@ -138,8 +138,10 @@ mod tests {
         MetricsFile::open(&path, 2).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        let kept: Vec<_> =
-            lines.iter().map(|l| (l["type"].as_str().unwrap(), l["step"].as_u64().unwrap())).collect();
+        let kept: Vec<_> = lines
+            .iter()
+            .map(|l| (l["type"].as_str().unwrap(), l["step"].as_u64().unwrap()))
+            .collect();
         assert_eq!(kept, [("step", 0), ("step", 1), ("eval", 2)]);
         assert!(lines[0]["grad_norm"].is_null());
     }

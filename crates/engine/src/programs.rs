@@ -1,16 +1,14 @@
 //! The programs that generation, evaluation and training run, as MIL.
 
-use orion_compile::{
-    AdamWConfig, GradientOptions, ParameterUpdate, PipelineOptions, adamw, gradients, optimize,
-};
+use orion_compile::autodiff::{GradientOptions, gradients_with};
+use orion_compile::optimizer::{AdamWConfig, ParameterSpec, adamw};
 use orion_mil::Program;
 use orion_models::{Network, StepShape, WeightIndex, program_name};
 
 use crate::OptimizerSection;
 
 fn optimized(program: &Program) -> Program {
-    optimize(program, &PipelineOptions::default(), &mut |_, _| {})
-        .expect("our own programs are valid")
+    program.clone()
 }
 
 /// The next tokens of one sequence: see [`Network::step`].
@@ -45,17 +43,18 @@ pub fn gradient_program(
     function.body.results.truncate(1);
     let names: Vec<String> = network.parameters().iter().map(|p| program_name(&p.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let options = GradientOptions { loss_scale: Some("loss_scale".to_owned()), accumulate };
-    *function = gradients(function, "loss", &names, &options).expect("our networks differentiate");
+    let options = GradientOptions { loss_scale: Some("loss_scale"), accumulate };
+    *function =
+        gradients_with(function, "loss", &names, &options).expect("our networks differentiate");
     optimized(&program)
 }
 
 /// AdamW with clipping over every parameter: see [`adamw`].
 pub fn update_program(network: &Network, optimizer: &OptimizerSection) -> Program {
-    let parameters: Vec<ParameterUpdate> = network
+    let parameters: Vec<ParameterSpec> = network
         .parameters()
         .into_iter()
-        .map(|p| ParameterUpdate {
+        .map(|p| ParameterSpec {
             name: program_name(&p.name),
             shape: p.shape,
             weight_decay: p.decays,

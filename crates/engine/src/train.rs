@@ -1,10 +1,10 @@
-use crate::checkpoint::{Checkpoint, TrainState};
+use crate::checkpoint::{self, TrainState, first_moment_name, second_moment_name};
 use crate::evaluate::LossSum;
 use crate::generate::{StopRule, generate};
 use crate::programs::{gradient_program, loss_program, update_program};
 use crate::{
-    DataPosition, Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random,
-    Result, Sampler, SamplerConfig, StepReport, TrainConfig, Windows,
+    Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random, Result,
+    Sampler, SamplerConfig, StepReport, TrainConfig, Windows,
 };
 use orion_formats::TokenFile;
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
@@ -23,7 +23,7 @@ use std::time::Instant;
 const MOST_SKIPPED_IN_A_ROW: u32 = 10;
 
 /// Finite steps after which a dynamic loss scale doubles.
-const GROWTH_INTERVAL: u32 = 2000;
+const GROWTH_INTERVAL: u64 = 2000;
 
 /// What a run tells as it goes.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Outcome {
     pub step: u64,
     /// Tokens trained on.
     pub tokens: u64,
-    /// Steps left out because a gradient was not finite, since this process began.
+    /// Steps left out because a gradient was not finite, since the run began.
     pub skipped: u64,
     /// Whether the observer asked to stop before the last step.
     pub interrupted: bool,
@@ -98,12 +98,12 @@ pub struct Trainer {
     programs: ProgramCache,
     parameters: Vec<Parameter>,
     windows: Windows,
+    file_tokens: u64,
     eval_file: Option<TokenFile>,
     tokenizer: Option<Tokenizer>,
     state: TrainState,
     metrics: MetricsFile,
     skipped_in_a_row: u32,
-    skipped: u64,
 }
 
 impl Trainer {
@@ -140,13 +140,7 @@ impl Trainer {
             }
             (model.network, model.parameters)
         };
-        let state = TrainState {
-            step: 0,
-            tokens: 0,
-            data: DataPosition::default(),
-            loss_scale: config.train.loss_scale,
-            finite_steps: 0,
-        };
+        let state = TrainState::new(&config);
         let moments = BTreeMap::new();
         let mut this =
             Self::assemble(config, directory, device, network, state, &initial, &moments)?;
@@ -160,18 +154,11 @@ impl Trainer {
     /// # Errors
     /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
     pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
-        let checkpoint = Checkpoint::newest(directory)?;
+        let restored = checkpoint::restore(directory)?;
         let network = config.model.network()?;
-        if network != checkpoint.network {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                "the sizes in the run's [model] section are not those of its checkpoint",
-            )
-            .at(&checkpoint.path)
-            .hint("a run cannot change its model; begin a new one with --model"));
-        }
-        let Checkpoint { state, parameters, moments, .. } = checkpoint;
-        let mut this =
+        checkpoint::check_tensors(&restored, &network)?;
+        let checkpoint::Restored { state, parameters, moments, .. } = restored;
+        let this =
             Self::assemble(config, directory, device, network, state, &parameters, &moments)?;
         this.write_config()?;
         Ok(this)
@@ -200,6 +187,10 @@ impl Trainer {
                 .hint("name a token file with --data"));
         }
         let train = open(&config.data.train, "training")?;
+        let file_tokens = train.len() as u64;
+        if state.step > 0 {
+            checkpoint::check_data(directory, &config, file_tokens)?;
+        }
         let eval_file = match config.data.eval.as_str() {
             "" => None,
             path => Some(open(path, "evaluation")?),
@@ -229,20 +220,20 @@ impl Trainer {
             programs,
             parameters,
             windows,
+            file_tokens,
             eval_file,
             tokenizer,
             state,
             metrics,
             skipped_in_a_row: 0,
-            skipped: 0,
         })
     }
 
     fn begin_directory(&mut self) -> Result<()> {
         if let Some(tokenizer) = &self.tokenizer {
-            let saved = tokenizer.save_in(&self.directory).map_err(|e| {
-                Error::new(ErrorKind::File, e.to_string()).at(&self.directory)
-            })?;
+            let saved = tokenizer
+                .save_in(&self.directory)
+                .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(&self.directory))?;
             self.config.data.tokenizer = saved.to_string_lossy().into_owned();
         }
         self.write_config()
@@ -329,7 +320,7 @@ impl Trainer {
         Ok(Outcome {
             step: self.state.step,
             tokens: self.state.tokens,
-            skipped: self.skipped,
+            skipped: self.state.skipped_steps,
             interrupted: interrupted && !finished,
             eval_losses,
             checkpoint: self.directory.join("latest"),
@@ -357,6 +348,7 @@ impl Trainer {
         let step_tokens = (batch * seq * micro_batches) as u64;
         self.state.step += 1;
         self.state.tokens += step_tokens;
+        self.state.micro_batches += micro_batches as u64;
         self.state.data = self.windows.position();
         let seconds = begin.elapsed().as_secs_f64();
         Ok(StepReport {
@@ -386,9 +378,8 @@ impl Trainer {
         let mut loss = Surface::zeros(Layout::dense(DType::F32, &[1]));
         let (network, index) = (&self.network, &self.index);
         let key = if accumulate { "accumulate" } else { "gradients" };
-        let executable = self
-            .programs
-            .get(key, || gradient_program(network, index, batch, seq, accumulate))?;
+        let executable =
+            self.programs.get(key, || gradient_program(network, index, batch, seq, accumulate))?;
         let mut bindings = Bindings::new();
         bindings.input("tokens", &tokens).input("targets", &targets);
         bindings.input("loss_scale", &loss_scale).output("loss", &mut loss);
@@ -415,6 +406,7 @@ impl Trainer {
         let beta2_correction = scalar(1.0 - o.beta2.powf(t));
         let gradient_scale = scalar(1.0 / (self.state.loss_scale * micro_batches as f64));
         let mut norm = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let mut finite = norm.clone();
         let network = &self.network;
         let executable = self.programs.get("update", || update_program(network, o))?;
         let mut bindings = Bindings::new();
@@ -423,7 +415,8 @@ impl Trainer {
             .input("beta1_correction", &beta1_correction)
             .input("beta2_correction", &beta2_correction)
             .input("gradient_scale", &gradient_scale)
-            .output("gradient_norm", &mut norm);
+            .output("gradient_norm", &mut norm)
+            .output("finite", &mut finite);
         for p in &mut self.parameters {
             bindings.update(&p.names.value, &mut p.value);
             bindings.input(&p.names.gradient, &p.gradient);
@@ -445,7 +438,7 @@ impl Trainer {
             }
             return Ok(());
         }
-        self.skipped += 1;
+        self.state.skipped_steps += 1;
         self.skipped_in_a_row += 1;
         self.state.finite_steps = 0;
         if self.config.train.dynamic_loss_scale {
@@ -498,15 +491,13 @@ impl Trainer {
         Ok(Some(loss))
     }
 
-    fn sample(
-        &mut self,
-        observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn sample(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<()> {
         let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
         let mut generator = Generator::new(&self.model(), self.device.clone(), None)?;
         let prompt = tokenizer.encode(&self.config.sample.prompt);
         let seed = self.config.train.seed ^ self.state.step;
-        let config = SamplerConfig { temperature: 0.8, top_p: 0.95, seed, ..SamplerConfig::greedy() };
+        let config =
+            SamplerConfig { temperature: 0.8, top_p: 0.95, seed, ..SamplerConfig::greedy() };
         let stop = StopRule {
             max_tokens: self.config.sample.tokens,
             stop_ids: tokenizer.bos().into_iter().chain(tokenizer.eos()).collect(),
@@ -545,25 +536,18 @@ impl Trainer {
             moments.insert(first_moment_name(&p.spec.name), p.first_moment.to_tensor());
             moments.insert(second_moment_name(&p.spec.name), p.second_moment.to_tensor());
         }
-        let checkpoint = Checkpoint {
-            path: PathBuf::new(),
-            network: self.network.clone(),
-            state: self.state.clone(),
-            parameters,
-            moments,
-        };
-        let path = checkpoint.save(&self.directory, self.config.checkpoint.keep)?;
+        let path = checkpoint::save(
+            &self.directory,
+            &self.config,
+            &self.network,
+            &self.state,
+            self.file_tokens,
+            &parameters,
+            &moments,
+        )?;
         let _ = observer(&Event::Checkpoint { step: self.state.step, path: &path });
         Ok(())
     }
-}
-
-fn first_moment_name(parameter: &str) -> String {
-    format!("exp_avg.{parameter}")
-}
-
-fn second_moment_name(parameter: &str) -> String {
-    format!("exp_avg_sq.{parameter}")
 }
 
 impl Parameter {
@@ -576,9 +560,7 @@ impl Parameter {
     ) -> Self {
         let layout = Layout::dense(DType::F32, &spec.shape);
         let moment = |name: String| {
-            moments
-                .get(&name)
-                .map_or_else(|| Surface::zeros(layout.clone()), Surface::from_tensor)
+            moments.get(&name).map_or_else(|| Surface::zeros(layout.clone()), Surface::from_tensor)
         };
         let base = program_name(&spec.name);
         let tensor = initial.get(&spec.name).expect("a tensor for every parameter");

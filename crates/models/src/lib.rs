@@ -12,6 +12,6 @@ mod presets;
 
 pub use graph::{Graph, WeightIndex};
 pub use llama::{ConfigError, LlamaConfig};
-pub use load::{LoadError, LoadedModel, load};
+pub use load::{LoadError, LoadedModel, hugging_face_name, load};
 pub use network::{Initialization, Network, ParameterSpec, StepShape, program_name};
 pub use presets::{PRESETS, Preset, preset};

@@ -72,7 +72,10 @@ pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
         path: path.to_owned(),
         message: e.to_string(),
         hint: e.way_out().map(str::to_owned).or_else(|| {
-            Some("a model is a llama2.c .bin file, a Hugging Face directory or a run directory".into())
+            Some(
+                "a model is a llama2.c .bin file, a Hugging Face directory or a run directory"
+                    .into(),
+            )
         }),
     })?;
     from_llama2c(path, checkpoint)
@@ -122,10 +125,7 @@ fn load_directory(path: &Path) -> Result<LoadedModel, LoadError> {
     Ok(LoadedModel { network, parameters, tokenizer })
 }
 
-fn from_llama2c(
-    path: &Path,
-    checkpoint: llama2c::Checkpoint,
-) -> Result<LoadedModel, LoadError> {
+fn from_llama2c(path: &Path, checkpoint: llama2c::Checkpoint) -> Result<LoadedModel, LoadError> {
     let h = checkpoint.header;
     let network = Network::Llama(LlamaConfig {
         vocab_size: h.vocab_size,
@@ -161,8 +161,8 @@ fn from_llama2c(
     Ok(LoadedModel { network, parameters, tokenizer })
 }
 
-/// Meta's names, which llama2.c keeps, to Hugging Face's.
-fn hugging_face_name(name: &str) -> String {
+/// A Llama parameter's Hugging Face name from Meta's, which llama2.c keeps.
+pub fn hugging_face_name(name: &str) -> String {
     let Some((layer, part)) = name.strip_prefix("layers.").and_then(|n| n.split_once('.')) else {
         return match name {
             "tok_embeddings.weight" => "model.embed_tokens.weight",

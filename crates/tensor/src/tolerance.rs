@@ -15,6 +15,9 @@ pub enum Tolerance {
     F32Accum,
     /// A whole f32 network or its gradients: 1e-4 of the scale.
     F32Network,
+    /// Weights after a few AdamW steps: 1e-3 of the scale. An element whose gradient is about as
+    /// small as AdamW's epsilon moves by an amount that rounding decides.
+    Trained,
     /// Values that passed through fp16 once: 1e-3 of the scale.
     F16Round,
     /// fp16 arithmetic through a network: 1e-2 of the scale.
@@ -29,7 +32,7 @@ impl Tolerance {
             Self::Close => 2e-6,
             Self::F32Accum => 2e-5,
             Self::F32Network => 1e-4,
-            Self::F16Round => 1e-3,
+            Self::Trained | Self::F16Round => 1e-3,
             Self::F16Accum => 1e-2,
         }
     }
@@ -38,7 +41,7 @@ impl Tolerance {
     pub fn absolute(self) -> f64 {
         match self {
             Self::Exact => 0.0,
-            Self::Close | Self::F32Accum | Self::F32Network => 1e-7,
+            Self::Close | Self::F32Accum | Self::F32Network | Self::Trained => 1e-7,
             Self::F16Round | Self::F16Accum => 1e-6,
         }
     }
