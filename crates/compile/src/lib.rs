@@ -5,5 +5,8 @@
 pub mod autodiff;
 mod error;
 pub mod optimizer;
+pub mod passes;
+pub mod pipeline;
+mod rewrite;
 
 pub use error::{CompileError, CompileErrorKind};

@@ -22,7 +22,7 @@ mod shape;
 
 use crate::{CompileError, CompileErrorKind};
 use backward::{Backward, Refusal};
-use orion_mil::{Builder, Function, Op, TensorType, Type, ValueId, typed};
+use orion_mil::{Builder, Function, Op, TensorType, Type, ValueId, hoist_literals, typed};
 use orion_tensor::{DType, Tensor};
 
 /// How [`gradients_with`] starts and where gradients go.
@@ -72,6 +72,7 @@ pub fn gradients_with(
     let error = |kind, value: &str, message: String| {
         CompileError::new(kind, &function.name, message).at_value(value)
     };
+    let function = &hoist_literals(function);
     let ops = typed::analyze(function).map_err(|diagnostics| {
         let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         CompileError::new(CompileErrorKind::InvalidProgram, &function.name, lines.join("\n"))

@@ -1,10 +1,11 @@
 //! Compares gradients with central finite differences, all in f64.
 
-use crate::interpreter::{Runnable, run};
+use crate::interpreter::{Runnable, assert_same, run};
 use crate::random::Random;
 use orion_compile::autodiff::gradients;
+use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_mil::op::Reduction;
-use orion_mil::{Builder, Function, TensorType, ValueId, typed};
+use orion_mil::{Builder, Function, Program, TensorType, ValueId, typed};
 use orion_tensor::{DType, Tensor, Tolerance, element_count};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,6 +107,11 @@ pub(crate) fn compare(
     let wanted: Vec<&str> = inputs.iter().map(|i| i.0).collect();
     let with = gradients(function, "loss", &wanted).unwrap_or_else(|e| panic!("{name}: {e}"));
     let results = run(&with, numbers);
+    // Gradients have all the patterns that passes look for.
+    let program = Program::with_function(with);
+    let optimized = optimize(&program, &PipelineOptions::default(), &mut |_, _| {}).unwrap();
+    assert_same(name, &run(&optimized.functions[0], numbers), &results);
+
     let forward = Runnable::new(function);
     for (input, ..) in inputs {
         let expected = finite_differences(&forward, numbers, input);

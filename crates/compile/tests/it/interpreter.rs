@@ -1,7 +1,7 @@
 //! Runs a function by the definition of its ops.
 
-use orion_mil::{Function, Op, TensorType, evaluate::evaluate, typed};
-use orion_tensor::Tensor;
+use orion_mil::{Function, Op, TensorType, evaluate::evaluate, typed, verify_function};
+use orion_tensor::{Tensor, Tolerance};
 use std::collections::{BTreeMap, HashMap};
 
 /// A function made ready to run many times.
@@ -12,10 +12,10 @@ pub(crate) struct Runnable<'a> {
 
 impl<'a> Runnable<'a> {
     pub(crate) fn new(function: &'a Function) -> Self {
-        let ops = typed::analyze(function).unwrap_or_else(|diagnostics| {
-            let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-            panic!("{}", lines.join("\n"))
-        });
+        let diagnostics = verify_function(function);
+        let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        assert!(lines.is_empty(), "{}", lines.join("\n"));
+        let ops = typed::analyze(function).expect("a verified function");
         Self { function, ops }
     }
 
@@ -61,4 +61,28 @@ pub(crate) fn run(
     inputs: &BTreeMap<String, Tensor>,
 ) -> BTreeMap<String, Tensor> {
     Runnable::new(function).run(inputs)
+}
+
+/// Panics unless both have the same results, bit for bit; a NaN is a NaN.
+pub(crate) fn assert_same(
+    name: &str,
+    actual: &BTreeMap<String, Tensor>,
+    expected: &BTreeMap<String, Tensor>,
+) {
+    let bits = |t: &Tensor| -> Vec<u64> {
+        let numbers = t.to_f64_vec().into_iter();
+        numbers.map(|v| if v.is_nan() { f64::NAN } else { v }.to_bits()).collect()
+    };
+    assert!(actual.keys().eq(expected.keys()), "{name}: names of results");
+    for (result, tensor) in expected {
+        let other = &actual[result];
+        assert_eq!((other.dtype(), other.shape()), (tensor.dtype(), tensor.shape()), "{result}");
+        if bits(other) != bits(tensor) {
+            let mismatch = Tolerance::Exact.check(&other.to_f64_vec(), &tensor.to_f64_vec());
+            panic!(
+                "{name}: {result}: {}",
+                mismatch.map_or_else(|m| m.to_string(), |()| "signs of zero".into())
+            );
+        }
+    }
 }

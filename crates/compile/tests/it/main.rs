@@ -5,4 +5,5 @@ mod gradients;
 mod interpreter;
 mod networks;
 mod optimizer;
+mod passes;
 mod random;
