@@ -1,7 +1,7 @@
 use super::checkpoint::{Checkpoint, DONE, STATE, check_file_name};
 use super::sync::{replace_link, sync_directory};
 use super::{DELETING, RunDirectory, WRITING, name_of, remove_if_there};
-use crate::{CheckpointState, Error, ErrorKind, Result, safetensors};
+use crate::{CheckpointState, Error, ErrorKind, Result, check_finite, safetensors};
 use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,13 +29,18 @@ impl CheckpointWriter {
     /// Writes a safetensors file, such as `model.safetensors`.
     ///
     /// # Errors
-    /// As [`safetensors::write`]; [`ErrorKind::AlreadyExists`] for a name that was used.
+    /// As [`safetensors::write`]; [`ErrorKind::NotFinite`] for a NaN or infinity, with which the
+    /// checkpoint could not be read; [`ErrorKind::AlreadyExists`] for a name that was used.
     pub fn write_tensors<'a>(
         &mut self,
         name: &str,
         tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
         metadata: &BTreeMap<String, String>,
     ) -> Result<()> {
+        let tensors: Vec<_> = tensors.into_iter().collect();
+        for (name, tensor) in &tensors {
+            check_finite(name, tensor)?;
+        }
         self.write_file(name, |out| safetensors::write(out, tensors, metadata))
     }
 

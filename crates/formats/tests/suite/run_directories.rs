@@ -119,6 +119,9 @@ fn names_and_states_are_checked() {
         let e = writer.write_bytes(name, b"x").unwrap_err();
         assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e}");
     }
+    let infinite = Tensor::from_slice(&[1], &[f32::INFINITY]);
+    let e = writer.write_tensors("b", [("w", &infinite)], &BTreeMap::new()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFinite, "{e}");
     let e = writer.finish(&state(2)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotRepresentable, "{e}");
     let mut nan = state(1);
