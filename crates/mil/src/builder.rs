@@ -390,11 +390,19 @@ impl Builder {
         self.push(&Op::Scatter { data, indices, updates, axis, mode: ScatterMode::Add })
     }
 
-    /// See [`Op::SliceUpdate`]; no axis masked. `begin` is int32 `[rank]`.
+    /// See [`Op::SliceUpdate`]; no axis masked. `begin` is int32 `[rank]`. Where it is a constant
+    /// the end is one too: the Neural Engine takes no computed ends.
     pub fn slice_update(&mut self, x: ValueId, update: ValueId, begin: ValueId) -> ValueId {
         let size: Vec<i32> = self.shape(update).iter().map(|&n| n as i32).collect();
-        let size = self.ints(&size);
-        let end = self.add(begin, size);
+        let defining = self.operations.iter().find(|o| o.outputs == [begin]);
+        let position = defining.and_then(Operation::const_value).and_then(Value::as_ints);
+        let end = if let Some(position) = position {
+            let end = position.iter().zip(&size).map(|(&from, &n)| from as i32 + n);
+            self.ints(&end.collect::<Vec<_>>())
+        } else {
+            let size = self.ints(&size);
+            self.add(begin, size)
+        };
         let no_mask = vec![false; self.ty(x).rank()];
         let (begin_mask, end_mask) = (no_mask.clone(), no_mask);
         self.push(&Op::SliceUpdate { x, update, begin, end, begin_mask, end_mask })

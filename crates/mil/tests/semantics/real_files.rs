@@ -3,6 +3,7 @@
 use orion_mil::{Program, text, verify};
 use std::path::{Path, PathBuf};
 
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn shared() -> Option<PathBuf> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = std::env::var_os("ORION_SHARED").map_or_else(default, PathBuf::from);

@@ -2,7 +2,7 @@
 
 use crate::support::Fixture;
 use orion_mil::op::{Binary, GeluMode, PadMode, Reduction, ScatterMode, Unary};
-use orion_mil::{Op, TensorType, Type, Value, typed};
+use orion_mil::{Op, TensorType, Type, Value, typed, verify_function};
 use orion_tensor::DType;
 use proptest::prelude::*;
 
@@ -339,6 +339,25 @@ fn computed_places() {
         round_trip(&["tensor<fp32, [3, 6]>"], 1, top);
         round_trip(&["tensor<fp32, [3, 6]>", "tensor<int32, [3, 6]>"], 2, top);
     }
+}
+
+#[test]
+fn the_end_of_a_slice_update_is_written_out() {
+    let built = |constant: bool| {
+        let mut f = Fixture::new();
+        let (x, update) = (f.f32(&[5, 6]), f.f32(&[2, 3]));
+        let begin = if constant { f.builder.ints(&[1, 2]) } else { f.i32(&[2]) };
+        let y = f.builder.slice_update(x, update, begin);
+        let function = f.builder.finish(&[y]);
+        let end = function.body.operations.last().expect("the update").inputs["end"].clone();
+        let end = end.bindings()[0].value().expect("a value");
+        let making = function.body.operations.iter().find(|o| o.outputs == [end]);
+        let making = making.expect("the end").clone();
+        assert_eq!(verify_function(&function), []);
+        making
+    };
+    assert_eq!(built(true).const_value(), Some(&Value::ints(&[3, 5])));
+    assert_eq!(built(false).name, "add");
 }
 
 #[test]
