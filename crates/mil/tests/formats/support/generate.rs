@@ -244,9 +244,9 @@ fn value_of(tape: &mut Tape<'_>, ty: Type) -> Value {
             Data::Tuple(items.iter().map(|item| value_of(tape, item.clone())).collect())
         }
         Type::Dict(key, value) => {
-            let mut pair = || (value_of(tape, (**key).clone()), value_of(tape, (**value).clone()));
-            let first = pair();
-            Data::Dict(if first.0 == first.1 { vec![] } else { vec![first, pair()] })
+            let pairs = (0..tape.below(3))
+                .map(|_| (value_of(tape, (**key).clone()), value_of(tape, (**value).clone())));
+            Data::Dict(pairs.collect())
         }
         Type::State(_) | Type::TensorBuffer { .. } => unreachable!("not types of literals"),
     };
