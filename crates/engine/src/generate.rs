@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How many tokens a prefill program takes at once. A prompt goes through in chunks of these;
 /// the last chunk may be filled up with tokens whose results are not used.
-const PREFILL_SIZES: [usize; 3] = [16, 64, 256];
+pub const PREFILL_SIZES: [usize; 3] = [16, 64, 256];
 
 /// The shortest key/value cache. Caches double when they are full.
 const SHORTEST_CONTEXT: usize = 128;

@@ -23,7 +23,7 @@ pub use config::{
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, EvaluationShape, evaluate};
-pub use generate::{GenerationStats, Generator, StopReason, StopRule, generate};
+pub use generate::{GenerationStats, Generator, PREFILL_SIZES, StopReason, StopRule, generate};
 pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::LoadedModel;
 pub use random::Random;

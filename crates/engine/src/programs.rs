@@ -1,29 +1,49 @@
 //! The programs that generation, evaluation and training run, as MIL.
+//!
+//! Each has a `_source`, as models, autodiff and the optimizer write it, and a `_program`, after
+//! the passes of [`orion_compile::pipeline`]: what devices get.
 
 use orion_compile::autodiff::{GradientOptions, gradients_with};
 use orion_compile::optimizer::{AdamWConfig, ParameterSpec, adamw};
+use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_mil::Program;
 use orion_models::{Network, StepShape, WeightIndex, program_name};
 
 use crate::OptimizerSection;
 
 fn optimized(program: &Program) -> Program {
-    program.clone()
+    optimize(program, &PipelineOptions::default(), &mut |_, _| {})
+        .expect("our own programs are valid")
 }
 
 /// The next tokens of one sequence: see [`Network::step`].
+pub fn step_source(network: &Network, index: &WeightIndex, shape: StepShape) -> Program {
+    network.step(index, shape)
+}
+
+/// [`step_source`], optimized.
 pub fn step_program(network: &Network, index: &WeightIndex, shape: StepShape) -> Program {
-    optimized(&network.step(index, shape))
+    optimized(&step_source(network, index, shape))
 }
 
 /// The loss of whole sequences: see [`Network::loss`].
+pub fn loss_source(
+    network: &Network,
+    index: &WeightIndex,
+    sequences: usize,
+    length: usize,
+) -> Program {
+    network.loss(index, sequences, length)
+}
+
+/// [`loss_source`], optimized.
 pub fn loss_program(
     network: &Network,
     index: &WeightIndex,
     sequences: usize,
     length: usize,
 ) -> Program {
-    optimized(&network.loss(index, sequences, length))
+    optimized(&loss_source(network, index, sequences, length))
 }
 
 /// Forward and backward: loss and the gradient of every parameter.
@@ -31,7 +51,7 @@ pub fn loss_program(
 /// Inputs: those of [`Network::loss`] with all parameters as inputs, and `loss_scale` fp32 `[1]`.
 /// Results: `loss` and `{parameter}_grad`, multiplied by the loss scale. With `accumulate` the
 /// gradients are added in place to the inputs `{parameter}_grad`.
-pub fn gradient_program(
+pub fn gradient_source(
     network: &Network,
     index: &WeightIndex,
     sequences: usize,
@@ -46,11 +66,22 @@ pub fn gradient_program(
     let options = GradientOptions { loss_scale: Some("loss_scale"), accumulate };
     *function =
         gradients_with(function, "loss", &names, &options).expect("our networks differentiate");
-    optimized(&program)
+    program
+}
+
+/// [`gradient_source`], optimized.
+pub fn gradient_program(
+    network: &Network,
+    index: &WeightIndex,
+    sequences: usize,
+    length: usize,
+    accumulate: bool,
+) -> Program {
+    optimized(&gradient_source(network, index, sequences, length, accumulate))
 }
 
 /// AdamW with clipping over every parameter: see [`adamw`].
-pub fn update_program(network: &Network, optimizer: &OptimizerSection) -> Program {
+pub fn update_source(network: &Network, optimizer: &OptimizerSection) -> Program {
     let parameters: Vec<ParameterSpec> = network
         .parameters()
         .into_iter()
@@ -67,5 +98,10 @@ pub fn update_program(network: &Network, optimizer: &OptimizerSection) -> Progra
         weight_decay: optimizer.weight_decay,
         clip: (optimizer.clip > 0.0).then_some(optimizer.clip),
     };
-    optimized(&Program::with_function(adamw(&parameters, &config)))
+    Program::with_function(adamw(&parameters, &config))
+}
+
+/// [`update_source`], optimized.
+pub fn update_program(network: &Network, optimizer: &OptimizerSection) -> Program {
+    optimized(&update_source(network, optimizer))
 }
