@@ -1,1 +1,18 @@
-//! testing
+//! What the tests of several crates share: one conformance suite for every device, random
+//! programs, and test cases written as files.
+//!
+//! A development dependency only.
+
+mod case;
+mod cases;
+mod conformance;
+mod random;
+mod run;
+mod shared;
+
+pub use case::{Case, compare};
+pub use cases::all_cases;
+pub use conformance::{Ignored, conformance, run_trials};
+pub use random::Random;
+pub use run::{Surfaces, Tensors, run_once};
+pub use shared::{shared_dir, skip};
