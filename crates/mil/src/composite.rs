@@ -142,7 +142,7 @@ impl Builder {
     }
 
     /// `[1, C, 1, B·S]` to `[B·G, R, D, S]`; `group` is 1 for keys and values.
-    fn to_heads(&mut self, x: ValueId, heads: HeadShape, group: usize) -> ValueId {
+    fn split_heads(&mut self, x: ValueId, heads: HeadShape, group: usize) -> ValueId {
         let shape = self.shape(x);
         let (b, s) = (heads.sequences, shape[3] / heads.sequences);
         let x = if b == 1 {
@@ -154,8 +154,8 @@ impl Builder {
         self.reshape(x, &[b * heads.kv_heads, group, heads.head_dim, s])
     }
 
-    /// The inverse of [`Builder::to_heads`] for query heads.
-    fn from_heads(&mut self, x: ValueId, heads: HeadShape) -> ValueId {
+    /// The inverse of [`Builder::split_heads`] for query heads.
+    fn merge_heads(&mut self, x: ValueId, heads: HeadShape) -> ValueId {
         let (b, s) = (heads.sequences, self.shape(x)[3]);
         let channels = heads.kv_heads * heads.group * heads.head_dim;
         let x = if b == 1 {
@@ -202,11 +202,11 @@ impl Builder {
         mask: ValueId,
         heads: HeadShape,
     ) -> ValueId {
-        let query = self.to_heads(query, heads, heads.group);
-        let key = self.to_heads(key, heads, 1);
-        let value = self.to_heads(value, heads, 1);
+        let query = self.split_heads(query, heads, heads.group);
+        let key = self.split_heads(key, heads, 1);
+        let value = self.split_heads(value, heads, 1);
         let attended = self.attend(query, key, value, mask);
-        self.from_heads(attended, heads)
+        self.merge_heads(attended, heads)
     }
 
     /// Causal attention of the next tokens of one sequence over a cache: query
@@ -221,13 +221,13 @@ impl Builder {
         mask: ValueId,
         heads: HeadShape,
     ) -> (ValueId, [ValueId; 2]) {
-        let query = self.to_heads(query, heads, heads.group);
-        let key = self.to_heads(key, heads, 1);
-        let value = self.to_heads(value, heads, 1);
+        let query = self.split_heads(query, heads, heads.group);
+        let key = self.split_heads(key, heads, 1);
+        let value = self.split_heads(value, heads, 1);
         let key = self.slice_update(key_cache, key, begin);
         let value = self.slice_update(value_cache, value, begin);
         let attended = self.attend(query, key, value, mask);
-        (self.from_heads(attended, heads), [key, value])
+        (self.merge_heads(attended, heads), [key, value])
     }
 
     /// Negative log likelihood of each target: logits `[1, V, 1, N]`, targets int32 `[N]`, result
