@@ -1,6 +1,16 @@
-//! MIL programs on any CPU.
+//! MIL programs on any CPU: the naive interpreter that defines what they compute, and the fast
+//! executor.
+//!
+//! [`Cpu`] plans a program once (views instead of copies, elementwise operations in one pass,
+//! one arena for all intermediate values) and then runs it with its own threads, without
+//! allocating. [`reference::Reference`] computes one operation after another by its definition.
 
+mod device;
+mod explain;
 mod kernels;
 mod plan;
 mod pool;
 pub mod reference;
+mod steps;
+
+pub use device::{Cpu, CpuOptions};

@@ -111,8 +111,7 @@ fn embedding_takes_rows_as_columns() {
     let ids = [6, 0, 3, 3];
     let tokens = e.indices("tokens", &ids);
     let y = e.builder.embedding(table, tokens);
-    let expected: Vec<f64> =
-        (0..c).flat_map(|i| ids.map(|id| rows[id as usize * c + i])).collect();
+    let expected: Vec<f64> = (0..c).flat_map(|i| ids.map(|id| rows[id as usize * c + i])).collect();
     assert_eq!(e.run(y), expected);
 }
 
@@ -135,8 +134,8 @@ fn rotary_turns_pairs_by_position() {
         let (cos, sin) = (table(f64::cos), table(f64::sin));
         let y = e.builder.rotary(x, cos, sin, pairs);
         let mut expected = vec![0.0; heads * d * n];
-        for (h, i, t) in (0..heads)
-            .flat_map(|h| (0..d / 2).flat_map(move |i| (0..n).map(move |t| (h, i, t))))
+        for (h, i, t) in
+            (0..heads).flat_map(|h| (0..d / 2).flat_map(move |i| (0..n).map(move |t| (h, i, t))))
         {
             let (first, second) = match pairs {
                 RotaryPairs::Interleaved => (2 * i, 2 * i + 1),
@@ -170,7 +169,8 @@ fn attention(heads: HeadShape, s: usize, q: &[f64], k: &[f64], v: &[f64]) -> Vec
                     .collect();
                 let total: f64 = scores.iter().sum();
                 for i in 0..d {
-                    let weighted = scores.iter().enumerate().map(|(u, p)| p * v[at(h / group, i, u)]);
+                    let weighted =
+                        scores.iter().enumerate().map(|(u, p)| p * v[at(h / group, i, u)]);
                     out[at(h, i, t)] = weighted.sum::<f64>() / total;
                 }
             }

@@ -40,6 +40,21 @@ impl<'a> Bindings<'a> {
         self
     }
 
+    /// How many surfaces are bound.
+    pub fn len(&self) -> usize {
+        self.bound.len()
+    }
+
+    /// Whether nothing is bound.
+    pub fn is_empty(&self) -> bool {
+        self.bound.is_empty()
+    }
+
+    /// The surface bound to a name.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Bound<'a>> {
+        self.bound.get_mut(name)
+    }
+
     /// The bound surfaces in the order of the signature's ports.
     ///
     /// # Errors

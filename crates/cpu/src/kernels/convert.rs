@@ -49,7 +49,11 @@ mod tests {
     fn every_half_widens_like_the_definition() {
         for h in 0..=u16::MAX {
             let (a, b) = (f16_to_f32(h), f16::from_bits(h).to_f32());
-            assert!(a == b && a.is_sign_negative() == b.is_sign_negative() || a.is_nan() == b.is_nan() && b.is_nan(), "{h:#x}");
+            assert!(
+                a == b && a.is_sign_negative() == b.is_sign_negative()
+                    || a.is_nan() == b.is_nan() && b.is_nan(),
+                "{h:#x}"
+            );
             let (a, b) = (bf16_to_f32(h), bf16::from_bits(h).to_f32());
             assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{h:#x}");
         }
@@ -59,7 +63,9 @@ mod tests {
     fn narrowing_rounds_like_the_definition() {
         // Every half, the points halfway to the next, and their neighbours.
         for h in 0..=u16::MAX {
-            for (base, narrow) in [(f16::from_bits(h).to_f32(), true), (bf16::from_bits(h).to_f32(), false)] {
+            for (base, narrow) in
+                [(f16::from_bits(h).to_f32(), true), (bf16::from_bits(h).to_f32(), false)]
+            {
                 for step in [0u32, 1, 0x0fff, 0x1000, 0x1001, 0x7fff, 0x8000, 0x8001] {
                     let x = f32::from_bits(base.to_bits().wrapping_add(step));
                     let (a, b) = if narrow {

@@ -327,7 +327,13 @@ unsafe fn unary<const FMA: bool>(kind: Unary, x: Source, to: *mut u32, n: usize)
         }
         Unary::Sign => each!(|x| {
             let sign = if x > 0.0 { 1.0 } else { -1.0 };
-            if x == 0.0 { 0.0 } else if x.is_nan() { x } else { sign }
+            if x == 0.0 {
+                0.0
+            } else if x.is_nan() {
+                x
+            } else {
+                sign
+            }
         }),
         Unary::Silu => each!(|x| x * math::sigmoid::<FMA>(x)),
         Unary::Sin => exact!(f64::sin),

@@ -7,9 +7,12 @@
 
 pub(crate) mod convert;
 pub(crate) mod gemm;
+pub(crate) mod indexed;
 pub(crate) mod instruction;
 pub(crate) mod isa;
 pub(crate) mod math;
+pub(crate) mod reduce;
+pub(crate) mod softmax;
 pub(crate) mod tile;
 
 /// Where every buffer of a plan lies during a run.

@@ -11,7 +11,7 @@ use super::isa::multiversion;
 use orion_tensor::DType;
 
 /// Most registers of one program: inputs, numbers and results.
-pub(crate) const MAX_REGISTERS: usize = 96;
+pub(crate) const MAX_REGISTERS: usize = 128;
 
 /// Lanes of all slots of one program together: what is left of a first-level cache beside the
 /// operands that are read in place.
@@ -286,8 +286,8 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
     for (r, access) in program.inputs.iter().enumerate() {
         let size = access.dtype.size_bytes() as isize;
         let base = pointers.get(access.buffer);
-        let start = access.row_offset(tile.row, &program.outer)
-            + tile.start as isize * access.inner;
+        let start =
+            access.row_offset(tile.row, &program.outer) + tile.start as isize * access.inner;
         // SAFETY: inside the buffer by the caller's promise.
         let from = unsafe { base.offset(start * size) };
         let is_lane = matches!(access.dtype, DType::F32 | DType::I32);
@@ -309,7 +309,9 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
         if is_dense {
             // SAFETY: the tile's elements are inside the buffer, n fits the slot.
             unsafe { widen(access.dtype, from, 1, n, lanes) };
-        } else if tile.len == 1 && let Some(stride) = access.row {
+        } else if tile.len == 1
+            && let Some(stride) = access.row
+        {
             // SAFETY: as above.
             unsafe { widen(access.dtype, from, stride, n, lanes) };
         } else {

@@ -188,7 +188,9 @@ mod tests {
         ];
         for view in &views {
             let n = view.element_count();
-            for shape in [vec![n], vec![2, n / 2], vec![1, 4, n / 4], vec![n / 5, 5], vec![n / 4, 1, 4]] {
+            for shape in
+                [vec![n], vec![2, n / 2], vec![1, 4, n / 4], vec![n / 5, 5], vec![n / 4, 1, 4]]
+            {
                 if element_count(&shape) != n {
                     continue;
                 }

@@ -43,7 +43,8 @@ unsafe fn baseline(
     let mut tile = [[0f32; 8]; 8];
     for k in 0..depth {
         // SAFETY: the panels are `depth` deep.
-        let (a, b) = unsafe { (&*a.add(k * 8).cast::<[f32; 8]>(), &*b.add(k * 8).cast::<[f32; 8]>()) };
+        let (a, b) =
+            unsafe { (&*a.add(k * 8).cast::<[f32; 8]>(), &*b.add(k * 8).cast::<[f32; 8]>()) };
         for (tile, &a) in tile.iter_mut().zip(a) {
             for (t, &b) in tile.iter_mut().zip(b) {
                 *t = crate::kernels::isa::fma::<{ crate::kernels::isa::BASELINE_FMA }>(a, b, *t);
@@ -104,7 +105,8 @@ mod x86 {
                     for r in 0..$rows {
                         for v in 0..$vectors {
                             let to = c.offset(r as isize * row).add(v * $lanes);
-                            let sum = if accumulate { $add(tile[r][v], $load(to)) } else { tile[r][v] };
+                            let sum =
+                                if accumulate { $add(tile[r][v], $load(to)) } else { tile[r][v] };
                             $store(to, sum);
                         }
                     }
@@ -114,11 +116,29 @@ mod x86 {
     }
 
     microkernel!(
-        avx512, "avx512f,fma,avx2", 12, 2, 16, _mm512_setzero_ps, _mm512_loadu_ps,
-        _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps
+        avx512,
+        "avx512f,fma,avx2",
+        12,
+        2,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
     );
     microkernel!(
-        avx2, "avx2,fma", 6, 2, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps,
-        _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps
+        avx2,
+        "avx2,fma",
+        6,
+        2,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
     );
 }

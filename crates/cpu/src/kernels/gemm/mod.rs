@@ -9,7 +9,7 @@ mod microkernel;
 mod pack;
 mod vector;
 
-pub(crate) use vector::{gemv, gemv_columns};
+pub(crate) use vector::{COLUMNS, gemv, gemv_columns};
 
 use super::isa::Isa;
 use crate::pool::Pool;
@@ -152,7 +152,16 @@ pub(crate) unsafe fn gemm(
                 unsafe {
                     let source = b.at(k0, n0 + first);
                     let to = { lent }.shared.add(first * depth);
-                    pack::pack(isa, source, source.column, source.row, count, depth, kernel.columns, to);
+                    pack::pack(
+                        isa,
+                        source,
+                        source.column,
+                        source.row,
+                        count,
+                        depth,
+                        kernel.columns,
+                        to,
+                    );
                 }
             };
             pool.run(panels, packing);
@@ -209,7 +218,16 @@ pub(crate) unsafe fn gemm_on_one_thread(
                 unsafe {
                     let source = b.at(k0, n0 + first);
                     let to = packed_b.add(first * depth);
-                    pack::pack(isa, source, source.column, source.row, count, depth, kernel.columns, to);
+                    pack::pack(
+                        isa,
+                        source,
+                        source.column,
+                        source.row,
+                        count,
+                        depth,
+                        kernel.columns,
+                        to,
+                    );
                 }
             }
             for m0 in (0..m).step_by(block_m) {

@@ -47,24 +47,38 @@ fn products_of_any_layout() {
         for (m, n, k) in SIZES {
             let size = Size { m, n, k };
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-            for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
-                let of = |t: bool, rows: usize, columns: usize| if t { (1, rows as isize) } else { (columns as isize, 1) };
+            for (a_transposed, b_transposed) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                let of = |t: bool, rows: usize, columns: usize| {
+                    if t { (1, rows as isize) } else { (columns as isize, 1) }
+                };
                 let (ar, ac) = of(a_transposed, m, k);
                 let (br, bc) = of(b_transposed, k, n);
-                let at = |v: &[f32], r: usize, c: usize, rs: isize, cs: isize| v[(r as isize * rs + c as isize * cs) as usize];
-                let expected = naive(size, &|r, c| at(&a, r, c, ar, ac), &|r, c| at(&b, r, c, br, bc));
+                let at = |v: &[f32], r: usize, c: usize, rs: isize, cs: isize| {
+                    v[(r as isize * rs + c as isize * cs) as usize]
+                };
+                let expected =
+                    naive(size, &|r, c| at(&a, r, c, ar, ac), &|r, c| at(&b, r, c, br, bc));
                 // Rows of C lie apart; what is between them must stay.
                 let row = n + 3;
                 let mut c = vec![7f32; m * row];
                 let space = workspace(isa, size);
-                let (mut shared, mut own) = (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
-                let lent = Lent { shared: shared.as_mut_ptr(), threads: own.as_mut_ptr(), per_thread: space.per_thread };
+                let (mut shared, mut own) =
+                    (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
+                let lent = Lent {
+                    shared: shared.as_mut_ptr(),
+                    threads: own.as_mut_ptr(),
+                    per_thread: space.per_thread,
+                };
                 let to = Destination { pointer: c.as_mut_ptr(), row: row as isize };
                 let (a, b) = (matrix(&a, ar, ac), matrix(&b, br, bc));
                 // SAFETY: sizes and strides are those of the vectors.
                 unsafe { gemm(isa, &pool, size, a, b, to, lent) };
                 let inner: Vec<f32> = c.chunks(row).flat_map(|r| &r[..n]).copied().collect();
-                Tolerance::F32Accum.check(&wide(&inner), &expected).unwrap_or_else(|e| panic!("{isa:?} {size:?}: {e}"));
+                Tolerance::F32Accum
+                    .check(&wide(&inner), &expected)
+                    .unwrap_or_else(|e| panic!("{isa:?} {size:?}: {e}"));
                 assert!(c.chunks(row).all(|r| r[n..] == [7.0; 3]));
 
                 let mut alone = vec![7f32; m * n];

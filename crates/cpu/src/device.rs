@@ -1,0 +1,283 @@
+//! The device `cpu`: compiles a program to a plan, and runs plans.
+#![expect(unsafe_code, reason = "computes pointers into the arena and into bound surfaces")]
+
+use crate::kernels::Pointers;
+use crate::kernels::gemm::{Lent, Workspace};
+use crate::kernels::isa::Isa;
+use crate::plan::{Home, Plan, plan};
+use crate::pool::Pool;
+use crate::steps::Context;
+use orion_mil::typed::analyze;
+use orion_mil::{Diagnostic, Function, Program, Type, Weights, hoist_literals, verify};
+use orion_runtime::{Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature};
+use orion_tensor::{AlignedBytes, Bytes, Tensor};
+use std::sync::Arc;
+use std::thread;
+
+const NAME: &str = "cpu";
+
+/// How the device works.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CpuOptions {
+    /// Threads, the caller's included; `None` for as many as the machine runs at once.
+    pub threads: Option<usize>,
+}
+
+impl CpuOptions {
+    /// With that many threads.
+    pub fn with_threads(threads: usize) -> Self {
+        Self { threads: Some(threads) }
+    }
+}
+
+/// The device `cpu`: any program on any processor, as fast as it can.
+///
+/// Results are the same, bit for bit, from run to run; with another number of threads or another
+/// instruction set they may differ within the named tolerances.
+pub struct Cpu {
+    isa: Isa,
+    pool: Arc<Pool>,
+}
+
+impl Cpu {
+    /// A device with threads of its own.
+    pub fn new(options: CpuOptions) -> Self {
+        let all = || thread::available_parallelism().map_or(1, usize::from);
+        let threads = options.threads.unwrap_or_else(all);
+        Self { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new(CpuOptions::default())
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn description(&self) -> String {
+        format!("{} threads, {}; sums in f32", self.pool.threads(), self.isa.name())
+    }
+
+    /// # Errors
+    /// Nested blocks (`cond`, `while_loop`) are [`ErrorKind::Unsupported`].
+    fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
+        let invalid =
+            |diagnostics| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, diagnostics);
+        let problems = verify(program);
+        if !problems.is_empty() {
+            return Err(invalid(problems));
+        }
+        let main = program
+            .main()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidProgram, NAME, "no function `main`"))?;
+        let function = hoist_literals(main);
+        let problems = unsupported(&function);
+        if !problems.is_empty() {
+            return Err(Error::with_diagnostics(ErrorKind::Unsupported, NAME, problems));
+        }
+        let ops = analyze(&function).map_err(invalid)?;
+        let signature = Signature::dense(&function, NAME)?;
+        let plan = plan(&function, &ops, &signature, weights).map_err(|problems| {
+            let at = |(i, message)| at(&function, i, message);
+            let problems = problems.into_iter().map(at).collect();
+            Error::with_diagnostics(ErrorKind::Weights, NAME, problems)
+        })?;
+        Ok(Box::new(Planned::new(self, function.name, signature, plan)))
+    }
+}
+
+/// A diagnostic about an operation of the body.
+fn at(function: &Function, operation: usize, message: String) -> Diagnostic {
+    let operation = &function.body.operations[operation];
+    let outputs: Vec<&str> = operation.outputs.iter().map(|&v| function.value_name(v)).collect();
+    let place = format!("{} -> {}", operation.name, outputs.join(", "));
+    Diagnostic { function: function.name.clone(), place, message }
+}
+
+/// Everything in a function that this device cannot run.
+fn unsupported(function: &Function) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    for (i, operation) in function.body.operations.iter().enumerate() {
+        if !operation.blocks.is_empty() {
+            let message = "nested blocks are not supported by this device".to_owned();
+            problems.push(at(function, i, message));
+        }
+        if operation.const_value().is_some() {
+            continue;
+        }
+        for &output in &operation.outputs {
+            let known = matches!(function.ty(output), Type::Tensor(ty) if ty.shape().is_some());
+            if !known {
+                let (name, ty) = (function.value_name(output), function.ty(output));
+                let message = format!("the size of `{name}`, {ty}, is not known before running");
+                problems.push(at(function, i, message));
+            }
+        }
+    }
+    problems
+}
+
+/// A plan with its memory.
+struct Planned {
+    isa: Isa,
+    pool: Arc<Pool>,
+    function: String,
+    signature: Signature,
+    plan: Plan,
+    pointers: Pointers,
+    arena: AlignedBytes,
+    workspace: Workspace,
+    /// `workspace.shared` floats, then `workspace.per_thread` for each thread.
+    lent: AlignedBytes,
+    /// Buffers that are surfaces, with their ports.
+    surfaces: Vec<(usize, usize)>,
+}
+
+impl Planned {
+    fn new(device: &Cpu, function: String, signature: Signature, plan: Plan) -> Self {
+        let sizes = plan.steps.iter().map(|s| s.kind.workspace(device.isa));
+        let mut workspace = sizes.fold(Workspace::default(), Workspace::max);
+        // Whole cache lines for each thread.
+        workspace.shared = workspace.shared.next_multiple_of(16);
+        workspace.per_thread = workspace.per_thread.next_multiple_of(16);
+        let lanes = workspace.shared + device.pool.threads() * workspace.per_thread;
+        let surfaces = plan.homes.iter().enumerate().filter_map(|(buffer, home)| match home {
+            Home::Port(port) => Some((buffer, *port)),
+            _ => None,
+        });
+        let mut this = Self {
+            isa: device.isa,
+            pool: device.pool.clone(),
+            function,
+            signature,
+            pointers: Pointers::new(plan.homes.len()),
+            arena: AlignedBytes::zeroed(plan.arena_bytes),
+            workspace,
+            lent: AlignedBytes::zeroed(lanes * 4),
+            surfaces: surfaces.collect(),
+            plan,
+        };
+        this.plan.constants.iter_mut().for_each(|c| c.tensor = aligned(&c.tensor));
+        this.point();
+        this
+    }
+
+    /// Computes the pointers that stay from run to run.
+    fn point(&mut self) {
+        for (buffer, home) in self.plan.homes.iter().enumerate() {
+            match *home {
+                Home::Arena(offset) => {
+                    self.pointers.set(buffer, self.arena.as_mut_ptr().wrapping_add(offset));
+                }
+                Home::Constant(i) => {
+                    let bytes = self.plan.constants[i].tensor.bytes();
+                    self.pointers.set(buffer, bytes.as_ptr().cast_mut());
+                }
+                Home::Port(_) | Home::Window | Home::Nowhere => {}
+            }
+        }
+    }
+
+    /// Points the buffers that are surfaces at what is bound. False when something does not fit.
+    fn bind(&mut self, bindings: &mut Bindings<'_>) -> bool {
+        if bindings.len() != self.signature.ports.len() {
+            return false;
+        }
+        for &(buffer, port) in &self.surfaces {
+            let port = &self.signature.ports[port];
+            let pointer = match bindings.get_mut(&port.name) {
+                Some(Bound::Read(surface)) => {
+                    if port.kind != PortKind::Input || *surface.layout() != port.layout {
+                        return false;
+                    }
+                    surface.bytes().as_ptr().cast_mut()
+                }
+                Some(Bound::Write(surface)) => {
+                    if port.kind == PortKind::Input || *surface.layout() != port.layout {
+                        return false;
+                    }
+                    surface.bytes_mut().as_mut_ptr()
+                }
+                None => return false,
+            };
+            self.pointers.set(buffer, pointer);
+        }
+        true
+    }
+}
+
+/// A tensor whose elements are aligned in memory; shares storage when they already are.
+fn aligned(tensor: &Tensor) -> Tensor {
+    let size = tensor.dtype().size_bytes();
+    if (tensor.bytes().as_ptr() as usize).is_multiple_of(size) {
+        return tensor.clone();
+    }
+    let bytes = Bytes::new(AlignedBytes::copy_of(tensor.bytes()));
+    Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).expect("the sizes agree")
+}
+
+impl Executable for Planned {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
+        if !self.bind(bindings) {
+            bindings.in_order(&self.signature, NAME)?;
+        }
+        let shared = self.lent.as_mut_ptr().cast::<f32>();
+        let lent = Lent {
+            shared,
+            // SAFETY: the workspace begins with the shared part.
+            threads: unsafe { shared.add(self.workspace.shared) },
+            per_thread: self.workspace.per_thread,
+        };
+        let mut context =
+            Context { isa: self.isa, pool: &self.pool, pointers: &mut self.pointers, lent };
+        for step in &self.plan.steps {
+            step.kind.run(&mut context).map_err(|message| {
+                let (function, place) = (self.function.clone(), step.place.clone());
+                let diagnostic = Diagnostic { function, place, message };
+                Error::with_diagnostics(ErrorKind::Execution, NAME, vec![diagnostic])
+            })?;
+        }
+        Ok(())
+    }
+
+    fn update_weights(&mut self, weights: &Weights) -> Result<(), Error> {
+        let mut tensors = Vec::new();
+        let mut problems = Vec::new();
+        for (i, constant) in self.plan.constants.iter().enumerate() {
+            let Some(source) = &constant.source else { continue };
+            match weights.resolve(source) {
+                Ok(tensor) => tensors.push((i, aligned(&tensor))),
+                Err(e) => problems.push(Diagnostic {
+                    function: self.function.clone(),
+                    place: String::new(),
+                    message: e.to_string(),
+                }),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::with_diagnostics(ErrorKind::Weights, NAME, problems));
+        }
+        for (i, tensor) in tensors {
+            self.plan.constants[i].tensor = tensor;
+        }
+        self.point();
+        Ok(())
+    }
+
+    fn explain(&self) -> String {
+        crate::explain::explain(&self.plan, &self.signature, self.workspace, self.pool.threads())
+    }
+}
+
+// SAFETY: the pointers are into memory this value owns, or are set anew by every run.
+unsafe impl Send for Planned {}

@@ -1,0 +1,167 @@
+//! Softmax of dense f32 tensors.
+
+use super::isa::multiversion;
+use super::math::exp;
+
+/// Columns handled together where the axis is not the innermost.
+pub(crate) const COLUMNS: usize = 64;
+const LANES: usize = 32;
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+multiversion! {
+    /// Softmax of each of `rows` contiguous rows. `x` and `to` may be the same memory.
+    ///
+    /// # Safety
+    /// `rows · n` floats are readable at `x` and writable at `to`.
+    unsafe fn softmax_rows(x: *const f32, to: *mut f32, rows: usize, n: usize) = rows_inner
+}
+
+#[inline(always)]
+unsafe fn rows_inner<const FMA: bool>(x: *const f32, to: *mut f32, rows: usize, n: usize) {
+    for row in 0..rows {
+        // SAFETY: the row is inside both; elements are read before they are written.
+        unsafe {
+            let (x, to) = (x.add(row * n), to.add(row * n));
+            let mut max = [f32::NEG_INFINITY; LANES];
+            let blocks = n / LANES * LANES;
+            for i in (0..blocks).step_by(LANES) {
+                for j in 0..LANES {
+                    max[j] = larger(max[j], *x.add(i + j));
+                }
+            }
+            for i in blocks..n {
+                max[i - blocks] = larger(max[i - blocks], *x.add(i));
+            }
+            let max = max.into_iter().fold(f32::NEG_INFINITY, larger);
+            let mut sums = [0f32; LANES];
+            for i in (0..blocks).step_by(LANES) {
+                let mut block = [0f32; LANES];
+                for j in 0..LANES {
+                    block[j] = exp::<FMA>(*x.add(i + j) - max);
+                    sums[j] += block[j];
+                }
+                to.add(i).cast::<[f32; LANES]>().write(block);
+            }
+            for i in blocks..n {
+                let e = exp::<FMA>(*x.add(i) - max);
+                sums[i - blocks] += e;
+                *to.add(i) = e;
+            }
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width {
+                    sums[i] += sums[i + width];
+                }
+                width /= 2;
+            }
+            let scale = 1.0 / sums[0];
+            std::slice::from_raw_parts_mut(to, n).iter_mut().for_each(|v| *v *= scale);
+        }
+    }
+}
+
+multiversion! {
+    /// Softmax down `count` ≤ [`COLUMNS`] columns of `n` rows, `stride` floats apart. `x` and
+    /// `to` may be the same memory.
+    ///
+    /// # Safety
+    /// The columns are readable at `x` and writable at `to`.
+    unsafe fn softmax_columns(x: *const f32, to: *mut f32, n: usize, stride: usize,
+        count: usize) = columns_inner
+}
+
+#[inline(always)]
+unsafe fn columns_inner<const FMA: bool>(
+    x: *const f32,
+    to: *mut f32,
+    n: usize,
+    stride: usize,
+    count: usize,
+) {
+    let mut max = [f32::NEG_INFINITY; COLUMNS];
+    let mut total = [0f32; COLUMNS];
+    for i in 0..n {
+        // SAFETY: the caller's promise.
+        let x = unsafe { std::slice::from_raw_parts(x.add(i * stride), count) };
+        for (max, &x) in max.iter_mut().zip(x) {
+            *max = larger(*max, x);
+        }
+    }
+    let mut sums = [0f32; COLUMNS];
+    for i in 0..n {
+        // SAFETY: the caller's promise; elements are read before they are written.
+        unsafe {
+            let (x, to) = (x.add(i * stride), to.add(i * stride));
+            let mut block = [0f32; COLUMNS];
+            block[..count].copy_from_slice(std::slice::from_raw_parts(x, count));
+            for j in 0..COLUMNS {
+                block[j] = exp::<FMA>(block[j] - max[j]);
+            }
+            for j in 0..count {
+                sums[j] += block[j];
+            }
+            std::slice::from_raw_parts_mut(to, count).copy_from_slice(&block[..count]);
+        }
+        if i % 64 == 63 || i == n - 1 {
+            for (total, sum) in total.iter_mut().zip(&mut sums) {
+                *total += *sum;
+                *sum = 0.0;
+            }
+        }
+    }
+    let scale = total.map(|t| 1.0 / t);
+    for i in 0..n {
+        // SAFETY: the caller's promise.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.add(i * stride), count) };
+        for (v, scale) in to.iter_mut().zip(&scale) {
+            *v *= scale;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::isa::Isa;
+    use orion_tensor::Tolerance;
+
+    #[test]
+    fn rows_and_columns_against_the_definition() {
+        for isa in Isa::available() {
+            for (outer, n, inner) in [(3, 1, 1), (2, 77, 1), (2, 300, 1), (2, 90, 5), (1, 130, 64)]
+            {
+                let x: Vec<f32> = (0..outer * n * inner)
+                    .map(|i| ((i * 7919) % 1000) as f32 / 50.0 - 10.0)
+                    .collect();
+                let mut y = vec![0f32; x.len()];
+                // SAFETY: sizes are those of the vectors.
+                unsafe {
+                    if inner == 1 {
+                        softmax_rows(isa, x.as_ptr(), y.as_mut_ptr(), outer, n);
+                    } else {
+                        for o in 0..outer {
+                            let at = o * n * inner;
+                            let (x, y) = (x.as_ptr().add(at), y.as_mut_ptr().add(at));
+                            softmax_columns(isa, x, y, n, inner, inner);
+                        }
+                    }
+                }
+                let mut expected = vec![0f64; x.len()];
+                for o in 0..outer {
+                    for j in 0..inner {
+                        let at = |i: usize| (o * n + i) * inner + j;
+                        let e = |i: usize| f64::from(x[at(i)]).exp();
+                        let sum: f64 = (0..n).map(e).sum();
+                        (0..n).for_each(|i| expected[at(i)] = e(i) / sum);
+                    }
+                }
+                let y: Vec<f64> = y.into_iter().map(f64::from).collect();
+                Tolerance::Close.check(&y, &expected).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Lowers products of matrices: `matmul`, `linear`, pointwise `conv`, attention.
+
+use super::expression::Expression;
+use super::lower::{Lowering, is_float_lane};
+use super::view::View;
+use crate::kernels::gemm::Size;
+use crate::kernels::instruction::Action;
+use crate::steps::{Contraction, Factor, Kind};
+use orion_mil::op::Binary;
+use orion_mil::{Op, ValueId};
+use orion_tensor::{DType, broadcast_shapes, element_count};
+
+impl Lowering<'_> {
+    pub(super) fn contract(&mut self, op: &Op, outputs: &[ValueId]) {
+        let output = outputs[0];
+        let floats = op
+            .operands()
+            .iter()
+            .all(|&v| is_float_lane(self.ty(v).dtype) || self.ty(v).dtype == DType::Bool);
+        if !floats || !is_float_lane(self.ty(output).dtype) {
+            return self.evaluate(op, outputs);
+        }
+        match op {
+            Op::Matmul { x, y, transpose_x, transpose_y } => {
+                let (mut a, mut b) = (self.view(*x), self.view(*y));
+                if a.shape.len() == 1 {
+                    a = a.with_rank(2);
+                } else if *transpose_x {
+                    a = swapped(&a);
+                }
+                if b.shape.len() == 1 {
+                    b = swapped(&b.with_rank(2));
+                } else if *transpose_y {
+                    b = swapped(&b);
+                }
+                let to = self.output(output);
+                let batch =
+                    broadcast_shapes(&a.shape[..a.shape.len() - 2], &b.shape[..b.shape.len() - 2]);
+                let mut shape = batch.expect("inference checked the operands");
+                shape.extend([a.shape[a.shape.len() - 2], b.shape[b.shape.len() - 1]]);
+                let c = to.reshape(&shape).expect("axes of size 1 fit anywhere");
+                self.product(&a, &b, &c);
+            }
+            Op::Linear { x, weight, bias } => {
+                let (a, b) = (self.view(*x), swapped(&self.view(*weight)));
+                let bias = bias.map(|b| self.view(b));
+                let a = if a.shape.len() == 1 { a.with_rank(2) } else { a };
+                let to = self.output(output);
+                // All leading axes together, where strides can say that.
+                let rows = element_count(&a.shape[..a.shape.len() - 1]);
+                let a = self.dense_or_merged(&a, rows);
+                let c = to.reshape(&[rows, b.shape[1]]).expect("new buffers are dense");
+                self.product_with_bias(&a, &b, &c, bias.as_ref());
+            }
+            Op::Conv { x, weight, bias, strides, pads, groups: 1, .. }
+                if {
+                    let kernel = &self.shape(*weight)[2..];
+                    kernel.iter().chain(strides).all(|&n| n == 1)
+                        && pads.iter().all(|&p| p == (0, 0))
+                } =>
+            {
+                let (x, weight) = (self.view(*x), self.view(*weight));
+                let bias = bias.map(|b| self.view(b));
+                let (batch, channels) = (x.shape[0], x.shape[1]);
+                let positions = element_count(&x.shape[2..]);
+                let flat = [batch, channels, positions];
+                let x = x.reshape(&flat).unwrap_or_else(|| {
+                    let dense = self.dense_view(&x);
+                    dense.reshape(&flat).expect("dense tensors take any shape")
+                });
+                let rows = weight.shape[0];
+                let a = weight.reshape(&[1, rows, channels]).unwrap_or_else(|| {
+                    let dense = self.dense_view(&weight);
+                    dense.reshape(&[1, rows, channels]).expect("dense tensors take any shape")
+                });
+                let to = self.output(output);
+                let bias = bias.map(|b| b.reshape(&[rows, 1]).expect("one axis"));
+                let shape = [batch, rows, positions];
+                match to.reshape(&shape) {
+                    Some(c) => self.product_with_bias(&a, &x, &c, bias.as_ref()),
+                    None => {
+                        let c = self.temporary(to.dtype, &shape);
+                        self.product_with_bias(&a, &x, &c, bias.as_ref());
+                        let c = c.reshape(&to.shape).expect("dense tensors take any shape");
+                        self.convert(&c, &to);
+                    }
+                }
+            }
+            Op::Attention { query, key, value, mask } => {
+                self.attention(*query, *key, *value, *mask, output);
+            }
+            _ => self.evaluate(op, outputs),
+        }
+    }
+
+    fn dense_or_merged(&mut self, view: &View, rows: usize) -> View {
+        let shape = [rows, view.shape[view.shape.len() - 1]];
+        view.reshape(&shape).unwrap_or_else(|| {
+            self.dense_view(view).reshape(&shape).expect("dense tensors take any shape")
+        })
+    }
+
+    /// `c = a · b + bias`, with the bias broadcast.
+    fn product_with_bias(&mut self, a: &View, b: &View, c: &View, bias: Option<&View>) {
+        let Some(bias) = bias else { return self.product(a, b, c) };
+        let sum = self.temporary(DType::F32, &c.shape);
+        self.product(a, b, &sum);
+        let mut add = Expression::over(&c.shape);
+        let (x, y) = (add.input(&sum), add.input(bias));
+        let result = add.binary(Binary::Add, x, y);
+        self.map(add, &[(result, c.clone())]);
+    }
+
+    /// `c = a · b` over the last two axes; leading axes of `a` and `b` broadcast to those of `c`.
+    fn product(&mut self, a: &View, b: &View, c: &View) {
+        let rank = c.shape.len();
+        let columns_touch = |v: &View| v.shape[rank - 1] == 1 || v.strides[rank - 1] == 1;
+        let rows_touch = |v: &View| v.shape[rank - 2] == 1 || v.strides[rank - 2] == 1;
+        if c.dtype != DType::F32 || !columns_touch(c) && !rows_touch(c) {
+            let sum = self.temporary(DType::F32, &c.shape);
+            self.product(a, b, &sum);
+            return self.convert(&sum, c);
+        }
+        if !columns_touch(c) {
+            // Cᵀ = Bᵀ Aᵀ
+            return self.product(&swapped(b), &swapped(a), &swapped(c));
+        }
+        let batch_shape = &c.shape[..rank - 2];
+        let of = |v: &View| {
+            let full = [batch_shape, &v.shape[v.shape.len() - 2..]].concat();
+            v.broadcast(&full)
+        };
+        let (a, b) = (of(a), of(b));
+        let mut size = Size { m: c.shape[rank - 2], n: c.shape[rank - 1], k: a.shape[rank - 1] };
+        let factor = |v: &View| Factor {
+            buffer: v.buffer,
+            dtype: v.dtype,
+            row: v.strides[rank - 2],
+            column: v.strides[rank - 1],
+        };
+        let mut batch = vec![[a.offset, b.offset, c.offset]];
+        for axis in 0..rank - 2 {
+            let strides = [a.strides[axis], b.strides[axis], c.strides[axis]];
+            let n = c.shape[axis] as isize;
+            let next = batch.iter().flat_map(|start| {
+                (0..n).map(move |i| std::array::from_fn(|f| start[f] + i * strides[f]))
+            });
+            batch = next.collect();
+        }
+        let (mut fa, mut fb, mut fc) = (factor(&a), factor(&b), factor(c));
+        // One column times a matrix whose columns lie together, or one row times one whose rows
+        // do not: the transposed problem reads memory in order.
+        let column = size.n == 1 && fa.column != 1 && fa.row == 1 && fc.row == 1;
+        let row = size.m == 1 && size.n > 4 && fb.column != 1 && fb.row == 1;
+        if column || row {
+            fc = Factor { row: if column { size.m as isize } else { 1 }, column: 1, ..fc };
+            size = Size { m: size.n, n: size.m, k: size.k };
+            (fa, fb) = (fb.transposed(), fa.transposed());
+            batch.iter_mut().for_each(|o| o.swap(0, 1));
+        }
+        let reads = vec![a, b];
+        let method = Contraction::method(size, &fa, &fb, batch.len());
+        let contraction = Contraction { size, a: fa, b: fb, c: fc, batch, method };
+        self.step(Kind::Contraction(contraction), reads, vec![c.clone()]);
+    }
+
+    fn attention(
+        &mut self,
+        query: ValueId,
+        key: ValueId,
+        value: ValueId,
+        mask: Option<ValueId>,
+        output: ValueId,
+    ) {
+        let (q, k, v) = (self.view(query), self.view(key), self.view(value));
+        let mask = mask.map(|m| self.view(m));
+        let to = self.output(output);
+        let rank = to.shape.len();
+        let (rows, positions) = (to.shape[rank - 2], k.shape[k.shape.len() - 2]);
+        let shape = [&to.shape[..rank - 2], &[rows, positions]].concat();
+        let scores = self.temporary(DType::F32, &shape);
+        self.product(&q, &swapped(&k), &scores);
+        let mut scale = Expression::over(&shape);
+        let x = scale.input(&scores);
+        let width = q.shape[q.shape.len() - 1] as f32;
+        let factor = scale.number(1.0 / width.sqrt());
+        let mut x = scale.binary(Binary::Mul, x, factor);
+        if let Some(mask) = &mask {
+            let m = scale.input(mask);
+            x = if mask.dtype == DType::Bool {
+                let none = scale.number(f32::NEG_INFINITY);
+                scale.push(Action::Select, &[m, x, none])
+            } else {
+                scale.binary(Binary::Add, x, m)
+            };
+        }
+        let scaled = self.temporary(DType::F32, &shape);
+        self.map(scale, &[(x, scaled.clone())]);
+        let weights = self.temporary(DType::F32, &shape);
+        self.softmax_step(&scaled, &weights, rank - 1);
+        self.product(&weights, &v, &to);
+    }
+}
+
+/// The last two axes swapped.
+fn swapped(view: &View) -> View {
+    let rank = view.shape.len();
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 2, rank - 1);
+    view.permute(&perm)
+}

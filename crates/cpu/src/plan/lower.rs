@@ -1,0 +1,562 @@
+//! Lowers units of operations to steps over views. Decides what is a view of something else and
+//! what gets a buffer, but not where buffers lie.
+
+use super::expression::{Expression, Operand};
+use super::fuse::{Node, units};
+use super::memory;
+use super::view::{BufferId, View};
+use super::{Constant, Home, Plan};
+use crate::kernels::instruction::Action;
+use crate::steps::{Evaluate, Kind, Map, Step};
+use orion_mil::op::{Binary, Unary};
+use orion_mil::{Data, Function, Op, TensorType, Value, ValueId, Weights};
+use orion_runtime::{PortKind, Signature};
+use orion_tensor::{DType, Tensor};
+use std::collections::HashMap;
+
+/// Where a value is.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    Nothing,
+    At(View),
+    /// A tensor of one number, given by the bits of a lane.
+    Number {
+        bits: u32,
+        ty: TensorType,
+    },
+}
+
+/// A value that must end up in a port's surface.
+pub(super) struct Result {
+    pub(super) view: View,
+    pub(super) port: usize,
+    /// The buffer of the parameter it replaces.
+    pub(super) replaces: Option<BufferId>,
+}
+
+/// Buffers and steps as they are made.
+pub(super) struct Lowering<'a> {
+    pub(super) function: &'a Function,
+    pub(super) stored: Vec<Stored>,
+    pub(super) steps: Vec<Step>,
+    pub(super) sizes: Vec<usize>,
+    pub(super) homes: Vec<Home>,
+    pub(super) constants: Vec<Constant>,
+    /// Operations that read each value; results count as one more.
+    pub(super) uses: Vec<Vec<usize>>,
+    pub(super) is_result: Vec<bool>,
+    /// Values that are computed right into a part of a concatenation: its result, axis, begin.
+    destinations: HashMap<ValueId, (ValueId, usize, usize)>,
+    /// The current value of each state.
+    pub(super) states: HashMap<ValueId, ValueId>,
+    pub(super) ops: &'a [Op],
+    pub(super) label: String,
+    pub(super) place: String,
+}
+
+/// Types that tile programs can load and store.
+pub(super) fn is_lane_type(dtype: DType) -> bool {
+    use DType::*;
+    matches!(dtype, F32 | F16 | BF16 | I32 | Bool)
+}
+
+/// Types whose values can be loaded as lanes of int32.
+fn is_small_int(dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16)
+}
+
+pub(super) fn is_float_lane(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+}
+
+/// The plan of a function. `ops` are the meanings of its body's operations.
+///
+/// # Errors
+/// Constants that a weight file lacks, with the operation's name.
+pub(crate) fn plan(
+    function: &Function,
+    ops: &[Op],
+    signature: &Signature,
+    weights: &Weights,
+) -> std::result::Result<Plan, Vec<(usize, String)>> {
+    let mut lowering = Lowering::new(function, ops);
+    for (port, param) in function.params.iter().enumerate() {
+        let ty = match function.ty(param.value) {
+            orion_mil::Type::Tensor(ty) | orion_mil::Type::State(ty) => ty,
+            other => unreachable!("the signature refuses parameters of type {other}"),
+        };
+        let view = lowering.fresh(ty);
+        lowering.homes[view.buffer] = Home::Port(port);
+        lowering.stored[param.value.index()] = Stored::At(view);
+    }
+    let problems = lowering.constants(weights);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+
+    let nodes = lowering.nodes();
+    lowering.find_destinations(&nodes);
+    for unit in units(&nodes) {
+        lowering.describe(&unit);
+        if nodes[unit[0]].elementwise.is_some() {
+            lowering.group(&unit);
+        } else {
+            let operation = &function.body.operations[unit[0]];
+            lowering.operation(&ops[unit[0]], &operation.outputs);
+        }
+    }
+
+    lowering.label = "store".to_owned();
+    lowering.place = "results".to_owned();
+    let mut results = Vec::new();
+    for (port, description) in signature.ports.iter().enumerate() {
+        let named = |name: &str| {
+            let mut all = function.body.results.iter().copied();
+            all.find(|&v| function.value_name(v) == name)
+        };
+        let param = function.params.get(port).map(|p| p.value);
+        let value = match &description.kind {
+            PortKind::Input => None,
+            PortKind::Output => named(&description.name),
+            PortKind::Update { output: Some(output) } => named(output),
+            PortKind::Update { output: None } => {
+                param.and_then(|p| lowering.states.get(&p).copied())
+            }
+        };
+        let Some(value) = value else { continue };
+        let replaces = match (&description.kind, param.map(|p| &lowering.stored[p.index()])) {
+            (PortKind::Update { .. }, Some(Stored::At(view))) => Some(view.buffer),
+            _ => None,
+        };
+        let view = lowering.dense(value);
+        results.push(Result { view, port, replaces });
+    }
+    Ok(memory::place(lowering, results))
+}
+
+impl<'a> Lowering<'a> {
+    fn new(function: &'a Function, ops: &'a [Op]) -> Self {
+        let count = function.values.len();
+        let mut uses = vec![Vec::new(); count];
+        for (i, op) in ops.iter().enumerate() {
+            for operand in op.operands() {
+                uses[operand.index()].push(i);
+            }
+        }
+        let mut is_result = vec![false; count];
+        function.body.results.iter().for_each(|r| is_result[r.index()] = true);
+        Self {
+            function,
+            stored: vec![Stored::Nothing; count],
+            steps: Vec::new(),
+            sizes: Vec::new(),
+            homes: Vec::new(),
+            constants: Vec::new(),
+            uses,
+            is_result,
+            destinations: HashMap::new(),
+            states: HashMap::new(),
+            ops,
+            label: String::new(),
+            place: String::new(),
+        }
+    }
+
+    /// The type of a value; results of operations are tensors of known shape by now.
+    pub(super) fn ty(&self, id: ValueId) -> &'a TensorType {
+        match self.function.ty(id) {
+            orion_mil::Type::Tensor(ty) | orion_mil::Type::State(ty) => ty,
+            other => unreachable!("operands of type {other} are refused before planning"),
+        }
+    }
+
+    pub(super) fn shape(&self, id: ValueId) -> Vec<usize> {
+        self.ty(id).shape().expect("shapes are known before planning")
+    }
+
+    pub(super) fn buffer(&mut self, bytes: usize, home: Home) -> BufferId {
+        self.sizes.push(bytes);
+        self.homes.push(home);
+        self.sizes.len() - 1
+    }
+
+    /// A new dense buffer.
+    pub(super) fn temporary(&mut self, dtype: DType, shape: &[usize]) -> View {
+        let bytes = shape.iter().product::<usize>() * dtype.size_bytes();
+        let buffer = self.buffer(bytes, Home::Nowhere);
+        View::dense(buffer, dtype, shape)
+    }
+
+    fn fresh(&mut self, ty: &TensorType) -> View {
+        let shape = ty.shape().expect("shapes are known before planning");
+        self.temporary(ty.dtype, &shape)
+    }
+
+    /// Where a result is to be written: a new buffer, or its part of a concatenation.
+    pub(super) fn output(&mut self, id: ValueId) -> View {
+        let view = match self.destinations.get(&id).copied() {
+            Some((whole, axis, begin)) => {
+                let whole = match &self.stored[whole.index()] {
+                    Stored::At(view) => view.clone(),
+                    _ => self.output(whole),
+                };
+                whole.part(axis, begin, self.shape(id)[axis])
+            }
+            None => self.fresh(self.ty(id)),
+        };
+        self.stored[id.index()] = Stored::At(view.clone());
+        view
+    }
+
+    /// Where a value is; a number is written out first.
+    pub(super) fn view(&mut self, id: ValueId) -> View {
+        match self.stored[id.index()].clone() {
+            Stored::At(view) => view,
+            Stored::Number { bits, ty } => {
+                let view = self.fresh(&ty);
+                let mut fill = Expression::over(&view.shape);
+                let number = fill.bits(bits);
+                self.map(fill, &[(number, view.clone())]);
+                self.stored[id.index()] = Stored::At(view.clone());
+                view
+            }
+            Stored::Nothing => {
+                unreachable!("`{}` is used before it is computed", self.function.value_name(id))
+            }
+        }
+    }
+
+    /// The same, row-major without gaps.
+    pub(super) fn dense(&mut self, id: ValueId) -> View {
+        let view = self.view(id);
+        let dense = self.dense_view(&view);
+        self.stored[id.index()] = Stored::At(dense.clone());
+        dense
+    }
+
+    /// A view, or a copy without gaps.
+    pub(super) fn dense_view(&mut self, view: &View) -> View {
+        if view.is_dense() {
+            return view.clone();
+        }
+        let copy = self.temporary(view.dtype, &view.shape);
+        self.copy(view, &copy);
+        copy
+    }
+
+    /// A float view as dense f32.
+    pub(super) fn dense_f32(&mut self, id: ValueId) -> View {
+        let view = self.dense(id);
+        if view.dtype == DType::F32 {
+            return view;
+        }
+        let wide = self.temporary(DType::F32, &view.shape);
+        self.convert(&view, &wide);
+        wide
+    }
+
+    /// Writes an elementwise program as a step.
+    pub(super) fn map(&mut self, expression: Expression, outputs: &[(Operand, View)]) {
+        let reads = expression.inputs.clone();
+        let writes = outputs.iter().map(|(_, v)| v.clone()).collect();
+        let program = expression.into_map(outputs);
+        self.step(Kind::Map(Map { program, moved: None }), reads, writes);
+    }
+
+    pub(super) fn step(&mut self, kind: Kind, reads: Vec<View>, writes: Vec<View>) {
+        let (label, place) = (self.label.clone(), self.place.clone());
+        self.steps.push(Step { label, place, kind, reads, writes });
+    }
+
+    /// Copies between views of one shape and type, whatever the type is.
+    pub(super) fn copy(&mut self, from: &View, to: &View) {
+        let (from, to) = (lanes(from), lanes(to));
+        self.convert(&from, &to);
+    }
+
+    /// Copies between views of one shape, between float types too.
+    pub(super) fn convert(&mut self, from: &View, to: &View) {
+        let mut copy = Expression::over(&to.shape);
+        let value = copy.input(from);
+        self.map(copy, &[(value, to.clone())]);
+    }
+
+    /// Computes an operation by its definition.
+    pub(super) fn evaluate(&mut self, op: &Op, outputs: &[ValueId]) {
+        let operands: Vec<View> = op.operands().into_iter().map(|v| self.dense(v)).collect();
+        let views: Vec<View> = outputs
+            .iter()
+            .map(|&v| {
+                self.destinations.remove(&v);
+                let view = self.fresh(self.ty(v));
+                self.stored[v.index()] = Stored::At(view.clone());
+                view
+            })
+            .collect();
+        let types = outputs.iter().map(|&v| self.ty(v).clone()).collect();
+        let (reads, writes) = (operands.clone(), views.clone());
+        let evaluate = Evaluate { op: op.clone(), operands, outputs: views, types };
+        self.step(Kind::Evaluate(Box::new(evaluate)), reads, writes);
+    }
+
+    /// Places constants: small ones as numbers, others as buffers.
+    fn constants(&mut self, weights: &Weights) -> Vec<(usize, String)> {
+        let mut problems = Vec::new();
+        for (i, (op, operation)) in self.ops.iter().zip(&self.function.body.operations).enumerate()
+        {
+            let output = operation.outputs.first();
+            match (op, output) {
+                (Op::Const(value), Some(&output)) => {
+                    if !matches!(value.data, Data::Tensor(_) | Data::Blob { .. }) {
+                        continue;
+                    }
+                    match weights.resolve(value) {
+                        Ok(tensor) => self.constant(output, tensor, value),
+                        Err(e) => problems.push((i, e.to_string())),
+                    }
+                }
+                (Op::Fill { dtype, value, .. }, Some(&output)) => {
+                    if let Some(bits) = bits_of(*dtype, *value) {
+                        let ty = self.ty(output).clone();
+                        self.stored[output.index()] = Stored::Number { bits, ty };
+                    }
+                }
+                _ => {}
+            }
+        }
+        problems
+    }
+
+    fn constant(&mut self, output: ValueId, tensor: Tensor, value: &Value) {
+        let is_blob = matches!(value.data, Data::Blob { .. });
+        if !is_blob
+            && tensor.element_count() == 1
+            && let Some(bits) = number_bits(&tensor)
+        {
+            let ty = self.ty(output).clone();
+            self.stored[output.index()] = Stored::Number { bits, ty };
+            return;
+        }
+        let source = is_blob.then(|| value.clone());
+        let home = Home::Constant(self.constants.len());
+        let buffer = self.buffer(tensor.bytes().len(), home);
+        let view = View::dense(buffer, tensor.dtype(), tensor.shape());
+        self.constants.push(Constant { source, tensor });
+        self.stored[output.index()] = Stored::At(view);
+    }
+
+    /// A tensor computed while planning, as a constant.
+    pub(super) fn computed_constant(&mut self, output: ValueId, tensor: Tensor) {
+        let value = Value::tensor(tensor.clone());
+        self.constant(output, tensor, &value);
+    }
+
+    /// What fusion sees.
+    fn nodes(&self) -> Vec<Node> {
+        let operations = &self.function.body.operations;
+        let mut producer = vec![None; self.function.values.len()];
+        for (i, operation) in operations.iter().enumerate() {
+            operation.outputs.iter().for_each(|o| producer[o.index()] = Some(i));
+        }
+        let mut last_write: HashMap<ValueId, usize> = HashMap::new();
+        let mut nodes = Vec::with_capacity(self.ops.len());
+        for (i, op) in self.ops.iter().enumerate() {
+            let mut operands: Vec<usize> =
+                op.operands().iter().filter_map(|o| producer[o.index()]).collect();
+            // States are read and written in program order.
+            if let Op::ReadState { state } | Op::WriteState { state, .. } = op {
+                operands.extend(last_write.get(state));
+                last_write.insert(*state, i);
+            }
+            let shape = self.action(op).map(|_| self.shape(operations[i].outputs[0]));
+            let elementwise = shape.filter(|s| !s.contains(&0));
+            nodes.push(Node { operands, elementwise });
+        }
+        nodes
+    }
+
+    /// The instruction for an operation that is computed element by element.
+    fn action(&self, op: &Op) -> Option<Action> {
+        let of = |id: &ValueId| self.ty(*id).dtype;
+        match op {
+            Op::Unary { kind, x } => match (of(x), kind) {
+                (DType::Bool, Unary::LogicalNot) => Some(Action::Not),
+                (DType::I32, Unary::Abs | Unary::Sign | Unary::Square | Unary::Relu) => {
+                    Some(Action::IntUnary(*kind))
+                }
+                (_, Unary::LogicalNot) => None,
+                (d, _) if is_float_lane(d) => Some(Action::Unary(*kind)),
+                _ => None,
+            },
+            Op::Binary { kind, x, y } => {
+                use Binary::{FloorDiv, Mod, Pow, RealDiv};
+                match (of(x), of(y)) {
+                    (a, b) if a != b => None,
+                    (d, _) if is_float_lane(d) && !kind.is_logical() => Some(Action::Binary(*kind)),
+                    (DType::I32, _)
+                        if !kind.is_logical()
+                            && !matches!(kind, RealDiv | FloorDiv | Mod | Pow) =>
+                    {
+                        Some(Action::IntBinary(*kind))
+                    }
+                    (DType::Bool, _)
+                        if kind.is_logical()
+                            || matches!(kind, Binary::Equal | Binary::NotEqual) =>
+                    {
+                        Some(Action::BoolBinary(*kind))
+                    }
+                    _ => None,
+                }
+            }
+            Op::Select { cond, a, b } => {
+                let fits = of(cond) == DType::Bool && of(a) == of(b) && is_lane_type(of(a));
+                fits.then_some(Action::Select)
+            }
+            Op::Cast { x, dtype } => {
+                let from_int = of(x) == DType::I32 || is_small_int(of(x));
+                match dtype {
+                    DType::F32 | DType::F16 | DType::BF16 => {
+                        if is_float_lane(of(x)) {
+                            // Rounding is added to every result of a narrow type.
+                            Some(Action::Unary(Unary::LinearActivation { alpha: 1.0, beta: 0.0 }))
+                        } else {
+                            (from_int || of(x) == DType::Bool).then_some(Action::IntToFloat)
+                        }
+                    }
+                    DType::I32 if is_float_lane(of(x)) => Some(Action::FloatToInt),
+                    DType::I32 if from_int || of(x) == DType::Bool => {
+                        Some(Action::IntBinary(Binary::Add))
+                    }
+                    DType::Bool if is_float_lane(of(x)) => Some(Action::FloatToBool),
+                    DType::Bool if from_int => Some(Action::IntToBool),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Lowers a unit of elementwise operations to one step.
+    fn group(&mut self, unit: &[usize]) {
+        let operations = &self.function.body.operations;
+        let shape = self.shape(operations[unit[0]].outputs[0]);
+        let mut expression = Expression::over(&shape);
+        let mut inside: HashMap<ValueId, Operand> = HashMap::new();
+        let mut outputs = Vec::new();
+        for &i in unit {
+            let op = &self.ops[i];
+            let action = self.action(op).expect("units hold operations with an action");
+            let mut operands: Vec<Operand> = op
+                .operands()
+                .into_iter()
+                .map(|v| match (inside.get(&v), &self.stored[v.index()]) {
+                    (Some(&operand), _) => operand,
+                    (None, Stored::Number { bits, .. }) => expression.bits(*bits),
+                    (None, Stored::At(view)) => expression.input(view),
+                    (None, Stored::Nothing) => unreachable!("units are in order"),
+                })
+                .collect();
+            let output = operations[i].outputs[0];
+            let dtype = self.ty(output).dtype;
+            let result = match (op, action) {
+                // Conversions that change nothing a lane holds.
+                (Op::Cast { .. }, Action::Unary(_)) => operands[0],
+                (Op::Cast { .. }, Action::IntBinary(_)) => {
+                    let zero = expression.bits(0);
+                    operands.push(zero);
+                    expression.push(action, &operands)
+                }
+                _ => expression.push(action, &operands),
+            };
+            let result = if matches!(op, Op::Select { .. }) {
+                result
+            } else {
+                expression.rounded(result, dtype)
+            };
+            inside.insert(output, result);
+            let outside = self.uses[output.index()].iter().any(|u| !unit.contains(u));
+            if outside || self.is_result[output.index()] || self.uses[output.index()].is_empty() {
+                outputs.push((result, output));
+            }
+        }
+        let outputs: Vec<(Operand, View)> =
+            outputs.into_iter().map(|(result, id)| (result, self.output(id))).collect();
+        self.map(expression, &outputs);
+    }
+
+    /// Finds values that can be computed right where a concatenation needs them.
+    fn find_destinations(&mut self, nodes: &[Node]) {
+        let operations = &self.function.body.operations;
+        let mut can_stride = vec![false; self.function.values.len()];
+        for (i, op) in self.ops.iter().enumerate() {
+            let contraction = matches!(op, Op::Matmul { .. } | Op::Conv { .. });
+            if nodes[i].elementwise.is_some() || contraction || matches!(op, Op::Concat { .. }) {
+                can_stride[operations[i].outputs[0].index()] = true;
+            }
+        }
+        for (op, operation) in self.ops.iter().zip(operations) {
+            let Op::Concat { values, axis, interleave: false } = op else { continue };
+            let mut begin = 0;
+            for &value in values {
+                let size = self.shape(value)[*axis];
+                let free = can_stride[value.index()]
+                    && !self.is_result[value.index()]
+                    && !self.destinations.contains_key(&value);
+                if free {
+                    self.destinations.insert(value, (operation.outputs[0], *axis, begin));
+                }
+                begin += size;
+            }
+        }
+    }
+
+    /// Whether a value was computed right into a concatenation, at that position.
+    pub(super) fn is_in_place(&self, value: ValueId, whole: ValueId, begin: usize) -> bool {
+        self.destinations.get(&value).is_some_and(|d| d.0 == whole && d.2 == begin)
+    }
+
+    /// Names the unit for people.
+    fn describe(&mut self, unit: &[usize]) {
+        let operations = &self.function.body.operations;
+        let names: Vec<&str> = unit.iter().map(|&i| operations[i].name.as_str()).collect();
+        self.label = names.join("+");
+        let last = &operations[*unit.last().expect("units are not empty")];
+        let outputs: Vec<&str> =
+            last.outputs.iter().map(|&o| self.function.value_name(o)).collect();
+        self.place = format!("{} -> {}", last.name, outputs.join(", "));
+    }
+}
+
+/// A view of any type as lanes that copy bits.
+pub(super) fn lanes(view: &View) -> View {
+    match view.dtype.size_bytes() {
+        1 => View { dtype: DType::U8, ..view.clone() },
+        2 => View { dtype: DType::U16, ..view.clone() },
+        4 => View { dtype: DType::I32, ..view.clone() },
+        _ => View {
+            buffer: view.buffer,
+            dtype: DType::I32,
+            offset: view.offset * 2,
+            shape: [view.shape.as_slice(), &[2]].concat(),
+            strides: view.strides.iter().map(|s| s * 2).chain([1]).collect(),
+        },
+    }
+}
+
+/// The bits of a lane that holds a number, for types that have lanes.
+pub(super) fn bits_of(dtype: DType, value: f64) -> Option<u32> {
+    if is_lane_type(dtype) { number_bits(&Tensor::from_f64(dtype, &[], &[value])) } else { None }
+}
+
+/// The bits of a lane that holds a one-element tensor's number.
+fn number_bits(tensor: &Tensor) -> Option<u32> {
+    let dtype = tensor.dtype();
+    let value = tensor.to_f64_vec().first().copied()?;
+    match dtype {
+        DType::F32 => Some(tensor.elements::<f32>()[0].to_bits()),
+        d if is_float_lane(d) => Some((value as f32).to_bits()),
+        DType::I32 => Some(value as i32 as u32),
+        DType::Bool => Some(u32::from(value != 0.0)),
+        _ => None,
+    }
+}
