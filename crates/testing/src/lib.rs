@@ -6,6 +6,7 @@
 mod case;
 mod cases;
 mod conformance;
+mod generate;
 mod random;
 mod run;
 mod shared;
@@ -13,6 +14,7 @@ mod shared;
 pub use case::{Case, compare};
 pub use cases::all_cases;
 pub use conformance::{Ignored, conformance, run_trials};
+pub use generate::{random_case, random_programs};
 pub use random::Random;
 pub use run::{Surfaces, Tensors, run_once};
 pub use shared::{shared_dir, skip};
