@@ -359,23 +359,8 @@ impl<'a> Parser<'a> {
             return Ok(arguments);
         }
         loop {
-            let name = self.current;
             if !self.following()?.is(b'=') {
-                let positional = matches!(name.kind, TokenKind::Number | TokenKind::String)
-                    || self.at(b'[')
-                    || (name.kind == TokenKind::Identifier
-                        && matches!(self.following()?.text, "," | ")" | "(" | "<"));
-                return Err(if positional {
-                    let (found, operation) = (name.describe(), operation.describe());
-                    let message = format!("positional argument {found} of {operation}");
-                    self.error(name.offset, Kind::PositionalArgument, message)
-                        .hint(format!("every argument has a name: write name = {}", name.text))
-                } else if name.kind == TokenKind::Identifier {
-                    self.advance()?;
-                    self.expected("`=`")
-                } else {
-                    self.expected("the name of an argument")
-                });
+                return Err(self.unnamed_argument(operation)?);
             }
             let name = self.identifier("the name of an argument")?;
             self.expect(b'=')?;
@@ -388,6 +373,29 @@ impl<'a> Parser<'a> {
                 return Ok(arguments);
             }
         }
+    }
+
+    /// The error for an argument that does not start with a name and `=`.
+    fn unnamed_argument(&mut self, operation: Token<'a>) -> Parsed<ParseError> {
+        let start = self.current;
+        let next = self.following()?;
+        // How the hint abbreviates what stands here.
+        let rest = match start.kind {
+            TokenKind::Number | TokenKind::String => "",
+            TokenKind::Punctuation(b'[') => "…]",
+            TokenKind::Identifier if matches!(next.text, "," | ")") => "",
+            TokenKind::Identifier if next.is(b'(') => "(…)",
+            TokenKind::Identifier if next.is(b'<') => "<…>(…)",
+            TokenKind::Identifier => {
+                self.advance()?;
+                return Ok(self.expected("`=`"));
+            }
+            _ => return Ok(self.expected("the name of an argument")),
+        };
+        let message =
+            format!("positional argument {} of {}", start.describe(), operation.describe());
+        let error = self.error(start.offset, Kind::PositionalArgument, message);
+        Ok(error.hint(format!("every argument has a name: write name = {}{rest}", start.text)))
     }
 
     fn argument(&mut self, scope: &Scope<'a>) -> Parsed<Argument> {

@@ -106,7 +106,8 @@ fn arguments() {
         ("x", "`x` of `relu`\nhint: every argument has a name: write name = x"),
         ("1", "`1` of `relu`\nhint: every argument has a name: write name = 1"),
         ("\"s\"", "\"s\" of `relu`\nhint: every argument has a name: write name = \"s\""),
-        ("int32(1)", "`int32` of `relu`\nhint: every argument has a name: write name = int32"),
+        ("int32(1)", "`int32` of `relu`\nhint: every argument has a name: write name = int32(…)"),
+        ("[1]", "`[` of `relu`\nhint: every argument has a name: write name = […]"),
     ] {
         refused(
             &with_body(&format!("int32 y = relu({argument});")),
