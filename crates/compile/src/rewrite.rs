@@ -7,6 +7,9 @@ use orion_mil::typed::{Constants, analyze_operation};
 use orion_mil::{Argument, Binding, Block, Function, Op, Operation, Value, ValueId};
 use std::collections::{HashMap, HashSet};
 
+/// Elements of a constant that is looked through for being one number.
+const LONGEST_UNIFORM: usize = 1 << 12;
+
 /// The meanings of a function's operations and where values are made.
 pub(crate) struct Meanings {
     /// One per operation of the body; `None` where MIL says more than [`Op`].
@@ -39,7 +42,7 @@ impl Meanings {
         match self.maker(function, id)? {
             Op::Fill { value, .. } => Some(*value),
             Op::Const(value) => {
-                let tensor = value.as_tensor()?;
+                let tensor = value.as_tensor().filter(|t| t.element_count() <= LONGEST_UNIFORM)?;
                 let numbers = tensor.to_f64_vec();
                 let (&first, rest) = numbers.split_first()?;
                 rest.iter().all(|v| v.to_bits() == first.to_bits()).then_some(first)

@@ -29,13 +29,18 @@ pub(super) struct Backward {
     pub(super) builder: Builder,
     wanted: Vec<bool>,
     parts: Vec<Vec<Part>>,
+    /// Values from here on are made by the backward pass.
+    first_new: usize,
+    /// Gradients of parameters that are done.
+    named: Vec<ValueId>,
 }
 
 impl Backward {
     /// `wanted` says of each value whether its gradient is asked for.
     pub(super) fn new(builder: Builder, wanted: Vec<bool>) -> Self {
         let parts = vec![Vec::new(); wanted.len()];
-        Self { builder, wanted, parts }
+        let first_new = builder.function().values.len();
+        Self { builder, wanted, parts, first_new, named: Vec::new() }
     }
 
     /// Starts at the loss, with 1 or with a scale (fp32 `[1]`).
@@ -181,15 +186,25 @@ impl Backward {
         }
     }
 
-    /// The gradient of a parameter, of its type; zeros when nothing arrived.
-    pub(super) fn parameter_gradient(&mut self, id: ValueId) -> ValueId {
-        match self.take_gradient(id) {
+    /// The gradient of a parameter, of its type and under a name of its own; zeros when nothing
+    /// arrived.
+    pub(super) fn finish_parameter(&mut self, id: ValueId, name: &str) -> ValueId {
+        let gradient = match self.take_gradient(id) {
             Some(gradient) => {
                 let shape = self.shape(id);
                 self.full(gradient, &shape)
             }
             None => self.zeros_like(id),
-        }
+        };
+        // A value that was there before, or is the gradient of another parameter, has a name.
+        let gradient = if gradient.index() < self.first_new || self.named.contains(&gradient) {
+            self.builder.push(&Op::Identity { x: gradient })
+        } else {
+            gradient
+        };
+        self.builder.rename(gradient, name);
+        self.named.push(gradient);
+        gradient
     }
 
     /// Zeros of a value's type.

@@ -277,6 +277,11 @@ impl Backward {
                     self.contribute(y, gradient);
                 }
             }
+            Binary::Mul if x == y => {
+                let double = self.builder.scale(g, 2.0);
+                let gradient = self.builder.mul(double, x);
+                self.contribute(x, gradient);
+            }
             Binary::Mul => {
                 for (operand, other) in [(x, y), (y, x)] {
                     if self.wants(operand) {

@@ -134,13 +134,23 @@ pub fn gradients_with(
     let scale =
         options.loss_scale.map(|name| builder.input(name, TensorType::new(DType::F32, &[1])));
 
+    let first_readers = first_readers(&ops, &parameters);
     let mut backward = Backward::new(builder, active);
+    backward.builder.set_scope(format!("d_{loss}"));
     backward.seed(loss_id, &loss_ty, scale);
-    for (operation, op) in function.body.operations.iter().zip(&ops).rev() {
-        if !operation.outputs.iter().any(|&output| backward.has_gradient(output)) {
+    for ((_, id), input) in parameters.iter().zip(&inputs) {
+        // What is there is one more part of the sum.
+        if let Some(input) = input {
+            backward.contribute(*id, *input);
+        }
+    }
+    let mut sums = vec![None; parameters.len()];
+    for (index, (operation, op)) in function.body.operations.iter().zip(&ops).enumerate().rev() {
+        let outputs = &operation.outputs;
+        if !outputs.iter().any(|&output| backward.has_gradient(output)) {
             continue;
         }
-        let outputs = &operation.outputs;
+        backward.builder.set_scope(format!("d_{}", function.value_name(outputs[0])));
         let gradients: Vec<Option<ValueId>> =
             outputs.iter().map(|&output| backward.take_gradient(output)).collect();
         differentiate(&mut backward, op, outputs, &gradients).map_err(|refusal| {
@@ -152,28 +162,26 @@ pub fn gradients_with(
                 ),
                 Refusal::NotSupported(what) => (CompileErrorKind::NotSupported, what),
             };
-            let value = outputs.first().map_or("", |&o| function.value_name(o));
+            let value = function.value_name(outputs[0]);
             error(kind, value, message).at_op(&operation.name)
         })?;
+        // A gradient that is done is given out at once, so that nothing keeps it waiting.
+        for (parameter, sum) in sums.iter_mut().enumerate() {
+            if first_readers[parameter] == Some(index) {
+                let (name, id) = parameters[parameter];
+                *sum = Some(backward.finish_parameter(id, &result_name(name, options)));
+            }
+        }
     }
 
     let mut results = function.body.results.clone();
     let mut pairs = Vec::new();
-    for ((name, id), input) in parameters.iter().zip(inputs) {
-        let gradient = backward.parameter_gradient(*id);
-        let b = &mut backward.builder;
-        let (gradient, result) = match input {
-            None => (gradient, format!("{name}_grad")),
-            Some(input) => {
-                pairs.push((format!("{name}_grad_next"), format!("{name}_grad")));
-                (b.add(input, gradient), format!("{name}_grad_next"))
-            }
-        };
-        // A result needs a name of its own, so a value that has one already is copied.
-        let known = gradient.index() < function.values.len() || results.contains(&gradient);
-        let gradient = if known { b.push(&Op::Identity { x: gradient }) } else { gradient };
-        b.rename(gradient, &result);
-        results.push(gradient);
+    for (sum, (name, id)) in sums.into_iter().zip(&parameters) {
+        let result = result_name(name, options);
+        results.push(sum.unwrap_or_else(|| backward.finish_parameter(*id, &result)));
+        if options.accumulate {
+            pairs.push((result, format!("{name}_grad")));
+        }
     }
     let mut result = backward.builder.finish(&results);
     if !pairs.is_empty() {
@@ -183,6 +191,16 @@ pub fn gradients_with(
         result.set_in_place(all);
     }
     Ok(result)
+}
+
+fn result_name(parameter: &str, options: &GradientOptions<'_>) -> String {
+    format!("{parameter}_grad{}", if options.accumulate { "_next" } else { "" })
+}
+
+/// The first operation that reads each parameter: the last to contribute to its gradient.
+fn first_readers(ops: &[Op], parameters: &[(&str, ValueId)]) -> Vec<Option<usize>> {
+    let reads = |op: &Op, id| op.operands().contains(&id);
+    parameters.iter().map(|&(_, id)| ops.iter().position(|op| reads(op, id))).collect()
 }
 
 /// The type of a float tensor of known shape.

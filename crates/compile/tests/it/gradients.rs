@@ -378,25 +378,24 @@ fn shapes(c: &mut Checks) {
         let parts = b.split(v[0], 0, &[2, 2, 2]);
         b.mul(parts[0], parts[2])
     });
-    let slices: [(&[usize], &[usize], &[isize], &[bool]); 6] = [
-        (&[1, 0, 1], &[2, 4, 2], &[1, 1, 1], &[false; 3]),
-        (&[0, 1, 0], &[3, 2, 5], &[1, 1, 1], &[false; 3]),
-        (&[0, 3, 0], &[3, 1, 5], &[1, 1, 1], &[false, true, false]),
-        (&[0, 0, 4], &[3, 4, 3], &[1, 1, -2], &[false; 3]),
-        (&[2, 0, 1], &[1, 2, 2], &[1, 3, 2], &[true, false, false]),
-        (&[0, 0, 0], &[3, 4, 5], &[1, 1, 1], &[false; 3]),
-    ];
-    for (begin, size, stride, squeeze) in slices {
-        c.check("Slice", &[("x", &[3, 4, 5], ANY)], |b, v| {
-            b.push(&Op::Slice {
-                x: v[0],
-                begin: begin.to_vec(),
-                size: size.to_vec(),
-                stride: stride.to_vec(),
-                squeeze: squeeze.to_vec(),
-            })
-        });
-    }
+    let mut slice =
+        |begin: [usize; 3], size: [usize; 3], stride: [isize; 3], squeeze: [bool; 3]| {
+            c.check("Slice", &[("x", &[3, 4, 5], ANY)], |b, v| {
+                b.push(&Op::Slice {
+                    x: v[0],
+                    begin: begin.to_vec(),
+                    size: size.to_vec(),
+                    stride: stride.to_vec(),
+                    squeeze: squeeze.to_vec(),
+                })
+            });
+        };
+    slice([1, 0, 1], [2, 4, 2], [1, 1, 1], [false; 3]);
+    slice([0, 1, 0], [3, 2, 5], [1, 1, 1], [false; 3]);
+    slice([0, 3, 0], [3, 1, 5], [1, 1, 1], [false, true, false]);
+    slice([0, 0, 4], [3, 4, 3], [1, 1, -2], [false; 3]);
+    slice([2, 0, 1], [1, 2, 2], [1, 3, 2], [true, false, false]);
+    slice([0, 0, 0], [3, 4, 5], [1, 1, 1], [false; 3]);
     c.check("slices that overlap", &[("x", &[2, 5], ANY)], |b, v| {
         let left = b.slice(v[0], &[0, 0], &[2, 3]);
         let right = b.slice(v[0], &[0, 2], &[2, 3]);

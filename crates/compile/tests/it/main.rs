@@ -7,3 +7,4 @@ mod networks;
 mod optimizer;
 mod passes;
 mod random;
+mod random_gradients;
