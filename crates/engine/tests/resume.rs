@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn cpu() -> Arc<dyn Device> {
-    Arc::new(Cpu::new(CpuOptions { threads: Some(2) }))
+    Arc::new(Cpu::new(CpuOptions::with_threads(2)))
 }
 
 fn write_tokens(path: &Path, count: usize, vocab_size: u64) {

@@ -1,7 +1,8 @@
 //! Generation and training of a real trained model against independent implementations:
 //! llama2.c for text and logits, PyTorch for losses, gradients and weights.
 
-use orion_cpu::{Cpu, CpuOptions, Reference};
+use orion_cpu::reference::Reference;
+use orion_cpu::{Cpu, CpuOptions};
 use orion_engine::{
     ConfigLayers, EvaluationShape, Event, Generator, Sampler, SamplerConfig, StopReason, StopRule,
     TrainConfig, Trainer, evaluate, generate, load_model, open_tokenizer,
