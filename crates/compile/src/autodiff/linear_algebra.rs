@@ -49,8 +49,7 @@ impl Backward {
         }
         if self.wants(y) {
             let shared = element_count(&y_matrix[..y_matrix.len() - 2]) == 1;
-            let same_batch = x_matrix[..x_matrix.len() - 2] == *batch;
-            let gradient = if shared && same_batch && !transpose_x && !batch.is_empty() {
+            let gradient = if shared && !transpose_x && !batch.is_empty() {
                 // One matrix for all of the batch: its rows are one long product.
                 let rows = |s: &[usize]| {
                     let columns = s[s.len() - 1];
