@@ -1,6 +1,7 @@
 //! Everything `orion-compile` promises, checked against the definition of the ops.
 
 mod gradient_checks;
+mod gradient_promises;
 mod gradients;
 mod interpreter;
 mod networks;
