@@ -27,6 +27,8 @@ pub(crate) struct Restored {
     pub(crate) state: TrainState,
     pub(crate) parameters: BTreeMap<String, Tensor>,
     pub(crate) moments: BTreeMap<String, Tensor>,
+    /// Newer checkpoints that are not complete, each with what is wrong with it.
+    pub(crate) passed_over: Vec<String>,
 }
 
 impl TrainState {
@@ -164,6 +166,7 @@ pub(crate) fn restore(directory: &Path) -> Result<Restored> {
         state: TrainState::from_file(newest.state()),
         parameters: newest.model()?.tensors,
         moments: newest.optimizer()?.tensors,
+        passed_over: scan.incomplete.iter().map(ToString::to_string).collect(),
     })
 }
 

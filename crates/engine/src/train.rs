@@ -104,6 +104,7 @@ pub struct Trainer {
     state: TrainState,
     metrics: MetricsFile,
     skipped_in_a_row: u32,
+    passed_over: Vec<String>,
 }
 
 impl Trainer {
@@ -157,9 +158,10 @@ impl Trainer {
         let restored = checkpoint::restore(directory)?;
         let network = config.model.network()?;
         checkpoint::check_tensors(&restored, &network)?;
-        let checkpoint::Restored { state, parameters, moments, .. } = restored;
-        let this =
+        let checkpoint::Restored { state, parameters, moments, passed_over, .. } = restored;
+        let mut this =
             Self::assemble(config, directory, device, network, state, &parameters, &moments)?;
+        this.passed_over = passed_over;
         this.write_config()?;
         Ok(this)
     }
@@ -226,6 +228,7 @@ impl Trainer {
             state,
             metrics,
             skipped_in_a_row: 0,
+            passed_over: Vec::new(),
         })
     }
 
@@ -255,6 +258,11 @@ impl Trainer {
     /// The network being trained.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Checkpoints that a resume found damaged or incomplete and did not use, with reasons.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
     }
 
     /// Updates made so far.

@@ -119,6 +119,7 @@ fn an_incomplete_checkpoint_is_passed_over() {
     fs::remove_file(run.join("checkpoints/step_00000010/DONE")).unwrap();
     let mut resumed = Trainer::resume(config.clone(), &run, cpu()).unwrap();
     assert_eq!(resumed.step(), 8);
+    assert!(resumed.passed_over()[0].contains("step_00000010"));
     run_until(&mut resumed, 0);
     assert_eq!(weights(&run), weights(&whole));
     assert_eq!(losses(&run), losses(&whole));

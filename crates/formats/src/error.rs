@@ -128,9 +128,6 @@ impl fmt::Display for Error {
         if let Some(offset) = self.0.offset {
             write!(f, " (at byte {offset})")?;
         }
-        if let Some(hint) = &self.0.hint {
-            write!(f, "\nhint: {hint}")?;
-        }
         Ok(())
     }
 }
