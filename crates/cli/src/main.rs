@@ -1,2 +1,53 @@
-//! orion
-fn main() {}
+//! The command `orion`.
+//!
+//! `arguments` says what can be typed, `commands` does it with one file a verb, `printer` is the
+//! only place that prints, `exit` lists how the process can end. Logic that another front end
+//! would need lives in the libraries.
+
+mod arguments;
+mod commands;
+mod devices;
+mod exit;
+mod failure;
+mod interrupt;
+mod printer;
+mod training;
+
+use arguments::{Arguments, Color, Command};
+use clap::Parser;
+use exit::Exit;
+use printer::{Printer, Verbosity};
+
+fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody may be reading; there is nothing better to do about that than to end.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    anstream::ColorChoice::write_global(match arguments.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    });
+    let printer = Printer::new(match (arguments.quiet, arguments.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    });
+    let result = match arguments.command {
+        Command::Quickstart(a) => commands::quickstart::quickstart(&a, &printer),
+        Command::Run(a) => commands::run::run(&a, &printer),
+        Command::Train(a) => commands::train::train(&a, &printer),
+        Command::Eval(a) => commands::eval::eval(&a, &printer),
+        Command::Compile(a) => commands::compile::compile(&a, &printer),
+        Command::Mil(a) => commands::mil::mil(&a, &printer),
+        Command::Devices(a) => commands::devices::devices(&a, &printer),
+    };
+    result.unwrap_or_else(|failure| {
+        printer.failure(&failure);
+        failure.exit()
+    })
+}

@@ -1,0 +1,9 @@
+//! One file a verb.
+
+pub(crate) mod compile;
+pub(crate) mod devices;
+pub(crate) mod eval;
+pub(crate) mod mil;
+pub(crate) mod quickstart;
+pub(crate) mod run;
+pub(crate) mod train;

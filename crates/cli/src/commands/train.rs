@@ -1,0 +1,155 @@
+use crate::arguments::{Recipe, Train};
+use crate::devices::device;
+use crate::exit::Exit;
+use crate::failure::{Context, Failure, Result};
+use crate::interrupt::Interrupt;
+use crate::printer::Printer;
+use crate::training::{free_run_directory, grouped, train_visibly};
+use orion_engine::{ConfigLayers, TrainConfig, Trainer, load_model, network_of_preset};
+use std::path::Path;
+
+pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
+    let config = configuration(arguments)?;
+    if arguments.config.print_config {
+        printer.data(config.to_documented_toml())?;
+        return Ok(Exit::Success);
+    }
+    let device = device(&arguments.device)?;
+    let name = device.name().to_owned();
+    let (mut trainer, directory) = match (&arguments.resume, &arguments.out) {
+        (Some(directory), _) => {
+            (Trainer::resume(config, &absolute(directory)?, device)?, directory.clone())
+        }
+        (None, out) => {
+            if arguments.model.is_none()
+                && arguments.init.is_none()
+                && arguments.config.config.is_none()
+            {
+                return Err(Failure::usage("there is no model to train").hint(
+                    "start from random weights with --init stories15m, or from a model with --model FILE",
+                ));
+            }
+            let directory = out.clone().unwrap_or_else(|| free_run_directory("train"));
+            (Trainer::new(config, &absolute(&directory)?, device)?, directory)
+        }
+    };
+    let c = trainer.config();
+    let tokens = c.train.batch * c.train.seq * c.train.grad_accum;
+    printer.say(format_args!(
+        "training {} parameters on {name}, {} tokens a step, from step {} to {}, in {}",
+        grouped(trainer.network().parameter_count()),
+        grouped(tokens),
+        trainer.step(),
+        c.train.steps,
+        directory.display()
+    ));
+    for reason in trainer.passed_over() {
+        printer.warn(format_args!("passed over a checkpoint: {reason}"));
+    }
+    let interrupt = Interrupt::listen();
+    let outcome = train_visibly(&mut trainer, &interrupt, printer)?;
+    if let (Some(before), Some(after)) = outcome.eval_losses {
+        printer.say(format_args!("held-out loss {before:.4} before, {after:.4} after"));
+    }
+    if outcome.skipped > 0 {
+        printer.warn(format_args!("{} steps were left out", outcome.skipped));
+    }
+    if outcome.interrupted {
+        printer.say(format_args!(
+            "stopped after step {}; go on with --resume {}",
+            outcome.step,
+            directory.display()
+        ));
+        return Ok(Exit::Interrupted);
+    }
+    printer.say(format_args!("done; the model is in {}", directory.display()));
+    Ok(Exit::Success)
+}
+
+/// Defaults or the resumed run's page, then `--config`, the model, flags, `--set`.
+fn configuration(arguments: &Train) -> Result<TrainConfig> {
+    let mut layers = ConfigLayers::default();
+    let add_file = |layers: &mut ConfigLayers, path: &Path| {
+        let text = std::fs::read_to_string(path).context(path.display())?;
+        layers.add_toml(&text).context(path.display())
+    };
+    if let Some(directory) = &arguments.resume {
+        let page = directory.join("config.toml");
+        if !page.exists() {
+            return Err(Failure::new(format!("{}: not a run directory", directory.display()))
+                .hint("a run directory holds config.toml and checkpoints; --out creates one"));
+        }
+        add_file(&mut layers, &page)?;
+    }
+    if let Some(path) = &arguments.config.config {
+        add_file(&mut layers, path)?;
+    }
+    if let Some(init) = &arguments.init {
+        layers.set("model.weights", "")?;
+        if init.ends_with(".toml") {
+            add_file(&mut layers, Path::new(init))?;
+        } else {
+            layers.set_network(&network_of_preset(init)?);
+        }
+    }
+    if let Some(path) = &arguments.model {
+        // The sizes are needed already to check the settings against them.
+        layers.set_network(&load_model(path)?.network);
+        layers.set("model.weights", &absolute_text(path)?)?;
+    }
+    for (key, path) in [
+        ("data.train", &arguments.data),
+        ("data.eval", &arguments.eval_data),
+        ("data.tokenizer", &arguments.tokenizer),
+    ] {
+        if let Some(path) = path {
+            layers.set(key, &absolute_text(path)?)?;
+        }
+    }
+    for (key, value) in settings(&arguments.recipe) {
+        if let Some(value) = value {
+            layers.set(key, &value)?;
+        }
+    }
+    for assignment in &arguments.config.set {
+        let (key, value) = assignment.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--set {assignment}: there is no `=`"))
+                .hint("write --set checkpoint.every=100")
+        })?;
+        layers.set(key.trim(), value.trim())?;
+    }
+    Ok(layers.finish()?)
+}
+
+/// Flags under the names they have in the configuration.
+fn settings(recipe: &Recipe) -> [(&'static str, Option<String>); 14] {
+    fn text<T: ToString>(value: &Option<T>) -> Option<String> {
+        value.as_ref().map(T::to_string)
+    }
+    [
+        ("train.steps", text(&recipe.steps)),
+        ("train.batch", text(&recipe.batch)),
+        ("train.seq", text(&recipe.seq)),
+        ("train.grad_accum", text(&recipe.grad_accum)),
+        ("train.seed", text(&recipe.seed)),
+        ("optimizer.lr", text(&recipe.lr)),
+        ("optimizer.schedule", text(&recipe.schedule)),
+        ("optimizer.warmup", text(&recipe.warmup)),
+        ("optimizer.beta1", text(&recipe.beta1)),
+        ("optimizer.beta2", text(&recipe.beta2)),
+        ("optimizer.eps", text(&recipe.eps)),
+        ("optimizer.weight_decay", text(&recipe.weight_decay)),
+        ("optimizer.clip", text(&recipe.clip)),
+        ("data.order", text(&recipe.order)),
+    ]
+}
+
+/// A run may be resumed from another directory than it was begun in.
+fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+    std::path::absolute(path).context(path.display())
+}
+
+fn absolute_text(path: &Path) -> Result<String> {
+    let text = absolute(path)?.into_os_string().into_string();
+    text.map_err(|_| Failure::usage(format!("{} is not a UTF-8 path", path.display())))
+}

@@ -1,0 +1,98 @@
+//! Devices by name, and the machine they are on.
+
+use crate::arguments::DeviceChoice;
+use crate::failure::{Failure, Result};
+use orion_cpu::reference::Reference;
+use orion_cpu::{Cpu, CpuOptions};
+use orion_runtime::Device;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// The names that [`device_named`] takes, besides `auto`.
+const NAMES: [&str; 2] = ["cpu", "cpu:reference"];
+
+/// The device that was chosen.
+///
+/// # Errors
+/// When there is no such device on this machine; it is never replaced by another.
+pub(crate) fn device(choice: &DeviceChoice) -> Result<Arc<dyn Device>> {
+    device_named(&choice.device, choice.threads)
+}
+
+/// A device by name; `auto` is the fastest that runs every program, which is `cpu` today.
+///
+/// # Errors
+/// When there is no such device on this machine.
+pub(crate) fn device_named(name: &str, threads: Option<NonZeroUsize>) -> Result<Arc<dyn Device>> {
+    match name {
+        "auto" | "cpu" => {
+            let options =
+                threads.map_or_else(CpuOptions::default, |n| CpuOptions::with_threads(n.get()));
+            Ok(Arc::new(Cpu::new(options)))
+        }
+        "cpu:reference" => Ok(Arc::new(Reference)),
+        "ane" => Err(Failure::usage("the device `ane` is not built yet")
+            .hint("it will need a Mac with Apple silicon; `cpu` runs the same programs anywhere")),
+        other => Err(Failure::usage(format!("there is no device `{other}`"))
+            .hint(format!("devices are auto, {}", NAMES.join(", ")))),
+    }
+}
+
+/// Every device of this machine.
+pub(crate) fn all(threads: Option<NonZeroUsize>) -> Result<Vec<Arc<dyn Device>>> {
+    NAMES.iter().map(|name| device_named(name, threads)).collect()
+}
+
+/// What the CPU devices can use.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// Threads that run at the same time.
+    pub(crate) threads: usize,
+    /// Vector extensions that matter to matrix products.
+    pub(crate) simd: Vec<&'static str>,
+    /// Physical memory, where the system says.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+impl Machine {
+    pub(crate) fn detect() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            simd: simd(),
+            memory_bytes: memory_bytes(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn simd() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! look_for {
+        ($($name:tt)*) => { $(if std::arch::is_x86_feature_detected!($name) { found.push($name); })* };
+    }
+    look_for!("sse4.2" "avx" "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vnni" "avx512bf16");
+    found
+}
+
+#[cfg(target_arch = "aarch64")]
+fn simd() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! look_for {
+        ($($name:tt)*) => { $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name); })* };
+    }
+    look_for!("neon" "fp16" "dotprod" "i8mm" "bf16" "sve" "sve2");
+    found
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn simd() -> Vec<&'static str> {
+    Vec::new()
+}
+
+/// Linux says it in a file; other systems need a call that has no safe interface.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}

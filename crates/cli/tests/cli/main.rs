@@ -1,0 +1,10 @@
+//! The binary `orion` as a person meets it: what it prints where, and how it ends.
+
+mod errors;
+mod help;
+mod mil;
+mod models;
+mod readme;
+mod shared;
+mod support;
+mod train;

@@ -1,0 +1,59 @@
+//! The README's commands do what it says.
+
+use crate::support::Place;
+use crate::train::words;
+
+const README: &str = include_str!("../../../../README.md");
+
+/// Lines of the fenced `sh` blocks, comments left out.
+fn commands() -> Vec<&'static str> {
+    let mut inside = false;
+    let mut commands = Vec::new();
+    for line in README.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside && !line.is_empty() && !line.starts_with('#') => commands.push(line),
+            _ => {}
+        }
+    }
+    assert!(!inside, "a block is not closed");
+    commands
+}
+
+#[test]
+fn commands_work_in_the_order_written() {
+    let place = Place::new();
+    let mut tried = 0;
+    for command in commands() {
+        let arguments = if let Some(rest) = command.strip_prefix("cargo run --release -- ") {
+            rest
+        } else if let Some(rest) = command.strip_prefix("orion ") {
+            rest
+        } else if ["cargo test ", "cargo install "].iter().any(|c| command.starts_with(c)) {
+            // The tests cannot run themselves, and installing is not theirs to do.
+            continue;
+        } else {
+            panic!("the README has a command that nothing tests: {command}");
+        };
+        // What takes minutes in a build for tests is shortened; nothing else is changed.
+        let shortened = match arguments.split_whitespace().next() {
+            Some("quickstart") => format!("{arguments} --steps 2"),
+            Some("train") => format!("{arguments} --steps 3"),
+            _ => arguments.to_owned(),
+        };
+        let words = words(&shortened);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = place.orion(&words);
+        assert_eq!(ran.code, 0, "{command}: {ran}");
+        tried += 1;
+    }
+    assert!(tried >= 5, "{tried} commands were tried");
+}
+
+#[test]
+fn both_commands_of_the_first_page_are_there() {
+    let exactly = |line: &str| commands().iter().filter(|c| **c == line).count();
+    assert_eq!(exactly("cargo run --release -- quickstart"), 1);
+    assert_eq!(exactly("cargo test --workspace"), 1);
+}
