@@ -130,7 +130,13 @@ pub(crate) struct Run {
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct Sampling {
     /// Randomness; 0 always takes the most likely token
-    #[arg(long, visible_alias = "temp", value_name = "T", default_value_t = 0.8)]
+    #[arg(
+        long,
+        visible_alias = "temp",
+        value_name = "T",
+        default_value_t = 0.8,
+        allow_negative_numbers = true
+    )]
     pub(crate) temperature: f64,
 
     /// Consider only the K most likely tokens [default: all]

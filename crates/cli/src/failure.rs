@@ -71,15 +71,12 @@ impl Failure {
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let text = error.to_string();
-        let engine = (&error as &dyn Error).downcast_ref::<orion_engine::Error>();
-        let formats = (&error as &dyn Error).downcast_ref::<orion_formats::Error>();
-        let apart = engine.and_then(orion_engine::Error::way_out);
-        let apart = apart.or_else(|| formats.and_then(orion_formats::Error::way_out));
-        // The language's errors carry their hint in the text; the others keep it apart.
+        // Some libraries print their hint behind the message, others keep it apart.
         let (message, hint) = match text.split_once("\nhint: ") {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-            None => (text, apart.map(str::to_owned)),
+            None => (text, way_out(&error).map(str::to_owned)),
         };
+        let engine = (&error as &dyn Error).downcast_ref::<orion_engine::Error>();
         // Settings come from the command line, or from files it names for that purpose.
         let exit = match engine.map(orion_engine::Error::kind) {
             Some(orion_engine::ErrorKind::Config) => Exit::Usage,
@@ -97,6 +94,12 @@ impl<E: Error + 'static> From<E> for Failure {
         }
         Self::Told { exit, messages, hint }
     }
+}
+
+/// The hint of the libraries' errors that keep it apart.
+fn way_out<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    let engine = error.downcast_ref().and_then(orion_engine::Error::way_out);
+    engine.or_else(|| error.downcast_ref().and_then(orion_formats::Error::way_out))
 }
 
 /// Naming the file or the activity that an error belongs to.

@@ -1,7 +1,7 @@
 use crate::arguments::{Eval, Format};
 use crate::devices::device;
 use crate::exit::Exit;
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{EvaluationShape, evaluate, load_model};
 use orion_formats::TokenFile;
@@ -12,6 +12,7 @@ pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
     let device = device(&arguments.device)?;
     let model = load_model(&arguments.model)?;
     let file = TokenFile::open(&arguments.data)?;
+    file.check_vocab(model.network.vocab_size()).context(arguments.data.display())?;
     let seq = arguments.seq.map_or(model.network.max_positions(), NonZeroUsize::get);
     let shape = shape(arguments.batch.get(), seq, arguments.max_tokens)?;
     let progress = printer.progress(0, "{bar:30} {pos}/{len} sequences  {eta} left");

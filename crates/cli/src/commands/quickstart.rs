@@ -89,6 +89,7 @@ pub(crate) fn quickstart(arguments: &Quickstart, printer: &Printer) -> Result {
     ));
 
     printer.heading("3. A story");
+    printer.say("");
     let model = load_model(&directory)?;
     let mut generator = Generator::new(&model, device, None)?;
     let sampling = SamplerConfig { temperature: 0.7, seed: SEED, ..SamplerConfig::greedy() };
@@ -104,6 +105,7 @@ pub(crate) fn quickstart(arguments: &Quickstart, printer: &Printer) -> Result {
         printer,
     )?;
     printer.data("\n")?;
+    printer.say("");
     if interrupt.is_asked() {
         return Ok(Exit::Interrupted);
     }
@@ -192,8 +194,8 @@ fn say_what_next(directory: &Path, more_steps: u64, begin: Instant, printer: &Pr
     printer.heading(format_args!("Done in {:.0} s", begin.elapsed().as_secs_f64()));
     printer.say(format_args!(
         "   Every number above came out of MIL programs: forward, backward and optimizer.\n   \
-         {shown}/metrics.jsonl has a line a step, {shown}/config.toml the whole recipe,\n   \
-         {shown}/latest the trained weights."
+         {shown} holds the recipe (config.toml), a line for every step\n   \
+         (metrics.jsonl) and the trained weights (latest)."
     ));
     printer.heading("Try next");
     printer.say(format_args!(

@@ -31,6 +31,13 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     printer.detail(format_args!("seed {}", sampler.seed));
     let mut generator = Generator::new(&model, device, arguments.context)?;
     let prompt = tokenizer.encode(&prompt);
+    let beginning = prompt.len() + usize::from(tokenizer.bos().is_some());
+    if beginning > generator.limit() {
+        return Err(Failure::new(format!(
+            "the prompt has {beginning} tokens, the context holds {}",
+            generator.limit()
+        )));
+    }
     let most = arguments.max_tokens.unwrap_or(usize::MAX);
     let (interrupt, seed) = (Interrupt::listen(), sampler.seed);
     let mut sampler = Sampler::new(sampler);

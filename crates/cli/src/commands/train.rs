@@ -33,6 +33,9 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
             (Trainer::new(config, &absolute(&directory)?, device)?, directory)
         }
     };
+    for reason in trainer.passed_over() {
+        printer.warn(format_args!("a damaged checkpoint was passed over: {reason}"));
+    }
     let c = trainer.config();
     let tokens = c.train.batch * c.train.seq * c.train.grad_accum;
     printer.say(format_args!(

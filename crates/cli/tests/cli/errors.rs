@@ -3,25 +3,57 @@ use insta::assert_snapshot;
 
 #[test]
 fn a_misspelt_verb() {
-    assert_snapshot!(Place::new().line("trian"), @"");
+    assert_snapshot!(Place::new().line("trian"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: unrecognized subcommand 'trian'
+
+      tip: a similar subcommand exists: 'train'
+
+    Usage: orion [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn a_missing_model() {
-    assert_snapshot!(Place::new().line("run nothing.bin"), @"");
+    assert_snapshot!(Place::new().line("run nothing.bin"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: nothing.bin: there is no such file or directory
+    ");
 }
 
 #[test]
 fn a_directory_without_a_model() {
     let place = Place::new();
-    assert_snapshot!(place.line("run ."), @"");
+    assert_snapshot!(place.line("run ."), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: .: there is no config.json in this directory
+    hint: a model directory holds config.json and model.safetensors
+    ");
 }
 
 #[test]
 fn a_file_that_is_no_model() {
     let place = Place::new();
     place.write("note.bin", "this is no model, but long enough for a header of one");
-    assert_snapshot!(place.line("run note.bin"), @"");
+    assert_snapshot!(place.line("run note.bin"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: note.bin: file is malformed: llama2.c checkpoint: dim is 1936287860, expected something from 1 to 16777216 (at byte 0)
+    hint: a file without the llama2.c magic number is read as a version 0 checkpoint
+    ");
 }
 
 #[test]
@@ -42,46 +74,138 @@ fn a_tokenizer_of_another_model() {
     let story = "sun moon star sky sea sand ".repeat(9);
     let other = orion_tokenizer::Tokenizer::train_byte_level([&*story], 275).unwrap();
     place.write("other.json", other.to_bytes());
-    assert_snapshot!(place.line("run run --tokenizer other.json -p the"), @"");
+    assert_snapshot!(place.line("run run --tokenizer other.json -p the"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: other.json: the tokenizer has 275 ids, the model 262; they do not belong together
+    ");
 }
 
 #[test]
 fn a_prompt_longer_than_the_model_takes() {
     let place = tiny_run();
     let prompt = "xyz ".repeat(40);
-    assert_snapshot!(place.orion(&["run", "run", "-p", &prompt]), @"");
+    assert_snapshot!(place.orion(&["run", "run", "-p", &prompt]), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: the prompt has 161 tokens, the context holds 64
+    ");
 }
 
 #[test]
 fn devices_that_are_not_there() {
     let place = Place::new();
-    assert_snapshot!(place.line("run nothing.bin -d gpu"), @"");
-    assert_snapshot!(place.line("run nothing.bin -d ane"), @"");
+    assert_snapshot!(place.line("run nothing.bin -d gpu"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no device `gpu`
+    hint: devices are auto, cpu, cpu:reference
+    ");
+    assert_snapshot!(place.line("run nothing.bin -d ane"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: the device `ane` is not built yet
+    hint: it will need a Mac with Apple silicon; `cpu` runs the same programs anywhere
+    ");
 }
 
 #[test]
 fn sampling_out_of_range() {
     let place = Place::new();
-    assert_snapshot!(place.line("run nothing.bin --temperature -1"), @"");
-    assert_snapshot!(place.line("run nothing.bin --top-p 1.5"), @"");
+    assert_snapshot!(place.line("run nothing.bin --temperature -1"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: --temperature is -1; it must be 0 or more
+    ");
+    assert_snapshot!(place.line("run nothing.bin --top-p 1.5"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: --top-p is 1.5; it must be between 0 and 1
+    ");
 }
 
 #[test]
 fn presets_and_settings_that_do_not_exist() {
     let place = Place::new();
-    assert_snapshot!(place.line("train --init storys15m --data x.bin"), @"");
-    assert_snapshot!(place.line("train --init stories15m --set optimizer.learning=1"), @"");
-    assert_snapshot!(place.line("train --init stories15m --set steps"), @"");
-    assert_snapshot!(place.line("train --init stories15m --batch 0 --data x.bin"), @"");
+    assert_snapshot!(place.line("train --init storys15m --data x.bin"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no preset `storys15m`; there are quickstart, stories260k, stories15m, stories42m, stories110m
+    hint: did you mean `stories15m`?
+    ");
+    assert_snapshot!(place.line("train --init stories15m --set optimizer.learning=1"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no setting `optimizer.learning`
+    hint: did you mean `optimizer.lr`?
+    ");
+    assert_snapshot!(place.line("train --init stories15m --set steps"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: --set steps: there is no `=`
+    hint: write --set checkpoint.every=100
+    ");
+    assert_snapshot!(place.line("train --init stories15m --batch 0 --data x.bin"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: train.batch is 0; it must be at least 1
+    ");
 }
 
 #[test]
 fn training_on_nothing() {
     let place = Place::new();
-    assert_snapshot!(place.line("train --data x.bin"), @"");
-    assert_snapshot!(place.line("train --init stories260k"), @"");
-    assert_snapshot!(place.line("train --init stories260k --data x.bin"), @"");
-    assert_snapshot!(place.line("train --resume nowhere"), @"");
+    assert_snapshot!(place.line("train --data x.bin"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no model to train
+    hint: start from random weights with --init stories15m, or from a model with --model FILE
+    ");
+    assert_snapshot!(place.line("train --init stories260k"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no data to train on
+    hint: name a token file with --data
+    ");
+    assert_snapshot!(place.line("train --init stories260k --data x.bin"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: [HERE]/x.bin: cannot access: opening: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(place.line("train --resume nowhere"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: nowhere: not a run directory
+    hint: a run directory holds config.toml and checkpoints; --out creates one
+    ");
     assert!(!place.path("runs").exists(), "nothing was begun");
 }
 
@@ -90,8 +214,22 @@ fn data_of_another_tokenizer() {
     let place = tiny_run();
     place.write("large.bin", [1, 0, 2, 0, 0xff, 0x7f].repeat(20));
     let ran = place.line("train --init tiny.toml --data large.bin --seq 16 --out other");
-    assert_snapshot!(ran, @"");
-    assert_snapshot!(place.line("eval run --data large.bin --seq 16"), @"");
+    assert_snapshot!(ran, @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: [HERE]/large.bin: token id out of range: token 2 has id 32767, the vocabulary has 262 (at byte 4)
+    hint: was the training file made with this model's tokenizer?
+    ");
+    assert_snapshot!(place.line("eval run --data large.bin --seq 16"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: large.bin: token id out of range: token 2 has id 32767, the vocabulary has 262 (at byte 4)
+    hint: the data was made with another tokenizer than the model's
+    ");
 }
 
 #[test]
@@ -99,7 +237,14 @@ fn a_run_directory_is_not_written_over() {
     let place = tiny_run();
     let before = place.read("run/config.toml");
     let ran = place.line("train --init tiny.toml --data tokens.bin --seq 16 --out run");
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: [HERE]/run: this directory already holds a run
+    hint: continue it with --resume, or choose another --out
+    ");
     assert_eq!(place.read("run/config.toml"), before);
 }
 

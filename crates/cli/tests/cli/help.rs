@@ -29,7 +29,33 @@ fn every_verb_has_a_help_page() {
 fn the_first_page_lists_the_verbs() {
     let place = Place::new();
     let ran = place.line("--help");
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit: 0
+    ----- stdout -----
+    Train, run and inspect small language models as MIL programs
+
+    Usage: orion [OPTIONS] <COMMAND>
+
+    Commands:
+      quickstart  Train a small Llama from random weights in about a minute and let it tell a story
+      run         Continue a prompt
+      train       Train a model, from random weights or from existing ones
+      eval        Measure loss and perplexity of a model on a token file
+      compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
+      mil         Print, check or run a MIL program
+      devices     List the devices of this machine
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Talk:
+      -q, --quiet         Print only data, warnings and errors
+      -v, --verbose       Say more about what is being done
+          --color <WHEN>  When to use colour: on a terminal that has no NO_COLOR set, always or never
+                          [default: auto] [possible values: auto, always, never]
+    ----- stderr -----
+    ");
 }
 
 #[test]

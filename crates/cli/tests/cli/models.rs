@@ -67,8 +67,21 @@ fn evaluation_does_not_depend_on_the_batch() {
 #[test]
 fn evaluation_says_when_a_sequence_is_too_long() {
     let place = tiny_run();
-    assert_snapshot!(place.line("eval run --data tokens.bin --seq 1000"), @"");
-    assert_snapshot!(place.line("eval run --data tokens.bin --seq 16 --max-tokens 3"), @"");
+    assert_snapshot!(place.line("eval run --data tokens.bin --seq 1000"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: sequences of 1000 tokens were asked for; this model takes at most 64
+    ");
+    assert_snapshot!(place.line("eval run --data tokens.bin --seq 16 --max-tokens 3"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: --max-tokens is 3, but one sequence has 16 tokens
+    hint: use shorter sequences with --seq
+    ");
 }
 
 #[test]
@@ -95,7 +108,7 @@ fn compiled_programs_are_the_ones_that_run() {
          f32-network",
     );
     assert!(compared.succeeded().contains("agree within F32Network"));
-    assert_snapshot!(place.line("compile run --out programs --context 32").stderr, @"");
+    assert_snapshot!(place.line("compile run --out programs --context 32").stderr, @"error: programs/step_1x32: already exists: nothing is written over");
 }
 
 #[test]
@@ -110,7 +123,10 @@ fn passes_can_be_watched_and_stopped() {
     assert!(texts.starts_with("program(1.3)"), "{texts}");
     let last = &texts[texts.rfind("program(1.3)").unwrap()..];
     assert_eq!(last.trim_end(), place.read("w/step_1x32/model.mil").trim_end());
-    assert_snapshot!(place.line("compile run --out x --print-after dead-cod").stderr, @"");
+    assert_snapshot!(place.line("compile run --out x --print-after dead-cod").stderr, @r"
+    error: there is no pass `dead-cod`; there are literals, identities, casts, reshapes, transposes, scales, constant-folding, common-subexpressions, dead-code
+    hint: did you mean `dead-code`?
+    ");
 }
 
 #[test]

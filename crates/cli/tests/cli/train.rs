@@ -57,7 +57,8 @@ fn a_run_directory_holds_what_is_promised() {
 #[test]
 fn the_configuration_is_printed_with_its_documentation() {
     let place = tiny_run();
-    let page = place.line("train --init tiny.toml --lr 5e-4 --set eval.every=7 --print-config");
+    let page =
+        place.line("train --init tiny.toml --seq 16 --lr 5e-4 --set eval.every=7 --print-config");
     let page = page.succeeded();
     for expected in
         ["# Learning rate after warm-up.\nlr = 0.0005\n", "\nevery = 7\n", "hidden_size = 16\n"]
@@ -151,7 +152,13 @@ fn a_run_without_a_checkpoint_cannot_go_on() {
     let place = tiny_run();
     std::fs::create_dir(place.path("empty")).unwrap();
     std::fs::copy(place.path("run/config.toml"), place.path("empty/config.toml")).unwrap();
-    assert_snapshot!(place.line("train --resume empty"), @"");
+    assert_snapshot!(place.line("train --resume empty"), @r"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: [HERE]/empty: there is no checkpoint to resume from
+    ");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-use super::source::{load_bundle, read_program};
+use super::source::read_program;
 use crate::arguments::{Format, MilCheck};
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::printer::Printer;
-use orion_mil::bundle::BundleErrorKind;
+use orion_mil::bundle::{Bundle, BundleErrorKind};
 use orion_mil::text::ParseError;
 use orion_mil::{Diagnostic, verify};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn problems(path: &Path) -> Result<Vec<Problem>> {
     };
     let mut problems: Vec<Problem> = verify(&program).into_iter().map(Problem::Program).collect();
     if path.is_dir() {
-        match load_bundle(path) {
+        match Bundle::load(path) {
             Err(e)
                 if matches!(e.kind(), BundleErrorKind::Weights | BundleErrorKind::UnsafePath) =>
             {

@@ -1,5 +1,4 @@
 use super::inputs::Inputs;
-use super::source::load_bundle;
 use crate::arguments::{Format, MilRun, ToleranceName};
 use crate::devices::{device, device_named};
 use crate::exit::Exit;
@@ -21,7 +20,7 @@ const SHOWN: usize = 8;
 
 pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     let inputs = Inputs::parse(&arguments.input)?;
-    let bundle = load_bundle(&arguments.file)?;
+    let bundle = Bundle::load(&arguments.file)?;
     let device = device(&arguments.device)?;
     let outputs = execute(&*device, &bundle, &inputs, printer)?;
     if let Some(directory) = &arguments.output_dir {

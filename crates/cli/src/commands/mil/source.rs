@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use orion_formats::map_file;
 use orion_mil::Program;
-use orion_mil::bundle::{Bundle, BundleError, PROGRAM_FILE};
+use orion_mil::bundle::PROGRAM_FILE;
 use orion_mil::text::{self, ParseError};
 use std::path::Path;
 
@@ -20,9 +20,4 @@ pub(super) fn read_program(path: &Path) -> Result<std::result::Result<Program, P
             .hint("MIL text is the model.mil of a compiled model; .mlmodel files are not text")
     })?;
     Ok(text::parse(text))
-}
-
-/// The program in a file or in a bundle's directory, with the weights that lie beside it.
-pub(super) fn load_bundle(path: &Path) -> std::result::Result<Bundle, BundleError> {
-    Bundle::load_with(path, &|file| map_file(file).map_err(std::io::Error::other))
 }
