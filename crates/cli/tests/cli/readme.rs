@@ -60,3 +60,12 @@ fn both_commands_of_the_first_page_are_there() {
     assert_eq!(exactly("cargo run --release -- quickstart"), 1);
     assert_eq!(exactly("cargo test --workspace"), 1);
 }
+
+#[test]
+fn the_settings_in_the_documentation_are_those_there_are() {
+    let page = include_str!("../../../../docs/training.md");
+    let block = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```"));
+    let (documented, _) = block.expect("a toml block");
+    let printed = Place::new().line("train --print-config").succeeded();
+    assert_eq!(documented, printed, "paste the output of `orion train --print-config`");
+}
