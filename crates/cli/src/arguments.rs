@@ -375,7 +375,7 @@ pub(crate) struct MilRun {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// An input: NAME=zeros, NAME=random:SEED, NAME=[1,2,3] or NAME=FILE.npy; may be repeated
+    /// An input: `NAME=zeros`, `NAME=random:SEED`, `NAME=[1,2,3]` or `NAME=FILE.npy`; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,
 

@@ -12,11 +12,11 @@ impl Interrupt {
     /// Listens from now on.
     ///
     /// Where the system has no such signal, nobody can ask.
-    #[expect(clippy::exit, reason = "the second Ctrl-C means now, whatever is being computed")]
     pub(crate) fn listen() -> Self {
         let asked = Arc::new(AtomicBool::new(false));
         let flag = asked.clone();
         let handler = move || {
+            // The second Ctrl-C means now, whatever is being computed.
             if flag.swap(true, Ordering::Relaxed) {
                 std::process::exit(Exit::Interrupted as i32);
             }
