@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Optimizer steps, half a minute on two fast cores, and less than 90 seconds on slow ones.
-pub(crate) const DEFAULT_STEPS: &str = "700";
+pub(crate) const DEFAULT_STEPS: &str = "800";
 
 /// Text to train on and to hold out, in bytes.
 const CORPUS_BYTES: usize = 500_000;
@@ -172,8 +172,8 @@ const RECIPE: &str = "
 [data]
 order = 'random'
 [train]
-batch = 8
-seq = 128
+batch = 4
+seq = 256
 seed = 1
 [optimizer]
 lr = 3e-3
