@@ -173,9 +173,7 @@ fn five_steps_are_pytorch_s() {
         let (mut beyond, mut count) = (0, 0);
         for (name, expected) in &after.parameters {
             let (trained, expected) = (trained[name].to_f64_vec(), expected.to_f64_vec());
-            Tolerance::Trained
-                .check(&trained, &expected)
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            Tolerance::Trained.check(&trained, &expected).unwrap_or_else(|e| panic!("{name}: {e}"));
             let closer = Tolerance::F32Network.check(&trained, &expected);
             beyond += closer.map_or_else(|e| e.failing, |()| 0);
             count += expected.len();
