@@ -74,7 +74,8 @@ fn scatters(cases: &mut Vec<Case>) {
             let name = format!("scatter/{mode:?}/{dtype}").to_lowercase();
             cases.push(case(name, tolerance, |d| {
                 let mut results = Vec::new();
-                let shapes: [(&[usize], &[usize], &[usize], usize); 3] = [
+                type Sizes = (&'static [usize], &'static [usize], &'static [usize], usize);
+                let shapes: [Sizes; 3] = [
                     (&[9, 33], &[5], &[5, 33], 0),
                     (&[5, 9], &[7], &[5, 7], 1),
                     (&[3, 4, 5], &[2, 3], &[3, 2, 3, 5], 1),
