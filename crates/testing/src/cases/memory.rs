@@ -102,14 +102,15 @@ fn in_place(cases: &mut Vec<Case>) {
         .runs(4),
     );
     cases.push(
+        // Larger than what a device holds in registers or a tile at once.
         case("in place/reversed and transposed", Tolerance::Exact, |d| {
-            let x = d.any(DType::F32, &[7, 7]);
-            let y = d.any(DType::F32, &[9]);
+            let x = d.any(DType::F32, &[67, 67]);
+            let y = d.any(DType::F32, &[4099]);
             let turned = d.transpose(x, &[1, 0]);
             let reversed = d.push(&Op::Slice {
                 x: y,
-                begin: vec![8],
-                size: vec![9],
+                begin: vec![4098],
+                size: vec![4099],
                 stride: vec![-1],
                 squeeze: vec![false],
             });
@@ -117,6 +118,32 @@ fn in_place(cases: &mut Vec<Case>) {
         })
         .in_place(&[("y0", "x0"), ("y1", "x1")])
         .runs(3),
+    );
+    cases.push(
+        case("in place/shifted both ways", Tolerance::Close, |d| {
+            let inputs = [d.any(DType::F32, &[3001]), d.any(DType::F32, &[3001])];
+            let [right, left] = [1, 3000].map(|first| (first, 3001 - first));
+            [(inputs[0], right), (inputs[1], left)]
+                .map(|(x, (first, rest))| {
+                    let parts = d.split(x, 0, &[first, rest]);
+                    let rolled = d.concat(&[parts[1], parts[0]], 0);
+                    let half = d.scale(rolled, 0.5);
+                    d.sub(half, x)
+                })
+                .to_vec()
+        })
+        .in_place(&[("y0", "x0"), ("y1", "x1")])
+        .runs(3),
+    );
+    cases.push(
+        case("in place/broadcast over the whole", Tolerance::Close, |d| {
+            // A row of x meets every row of it.
+            let x = d.any(DType::F32, &[65, 67]);
+            let row = d.slice(x, &[31, 0], &[1, 67]);
+            vec![d.sub(x, row)]
+        })
+        .in_place(&[("y0", "x0")])
+        .runs(2),
     );
     cases.push(
         case("in place/broadcast of itself", Tolerance::F32Accum, |d| {
@@ -131,7 +158,7 @@ fn in_place(cases: &mut Vec<Case>) {
     );
     cases.push(
         case("in place/product with itself", Tolerance::F32Accum, |d| {
-            let x = d.within(DType::F32, &[9, 9], -0.3, 0.3);
+            let x = d.within(DType::F32, &[65, 65], -0.2, 0.2);
             vec![d.matmul(x, x, false, true)]
         })
         .in_place(&[("y0", "x0")])
