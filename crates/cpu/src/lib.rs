@@ -8,6 +8,7 @@
 mod device;
 mod explain;
 mod kernels;
+pub mod machine;
 mod plan;
 mod pool;
 pub mod reference;

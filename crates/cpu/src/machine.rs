@@ -1,0 +1,327 @@
+//! What this machine can do at most: rates of arithmetic and of memory, measured by short loops
+//! that do nothing else. Benchmarks put them beside what programs reach.
+//!
+//! Not a model of the machine: on a shared one the rates change from minute to minute, so they
+//! are measured again beside everything they are compared with.
+#![expect(unsafe_code, reason = "measures with the vector instructions this machine has")]
+
+use crate::kernels::isa::{Isa, fma, multiversion};
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long one measurement of arithmetic takes.
+const ARITHMETIC_TIME: Duration = Duration::from_millis(5);
+
+/// Rounds of the arithmetic loops between looks at the clock.
+const ROUNDS: u32 = 10_000;
+
+/// Independent sums of the arithmetic loops: enough to hide any latency, few enough to stay in
+/// registers.
+const CHAINS: usize = 12;
+
+/// Floats of memory read or updated by one measurement: 256 MiB, far more than caches hold.
+const MEMORY: usize = 1 << 26;
+
+/// Measures the rates that a number of threads reach together.
+///
+/// Memory for the bandwidths is taken when first needed and kept: see [`Meter::release`].
+#[derive(Debug)]
+pub struct Meter {
+    isa: Isa,
+    threads: usize,
+    memory: Vec<f32>,
+}
+
+impl Meter {
+    /// A meter for that many threads, at least one.
+    pub fn new(threads: usize) -> Self {
+        Self { isa: Isa::detect(), threads: threads.max(1), memory: Vec::new() }
+    }
+
+    /// How many threads work together.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The instruction set the rates are measured with, for a person.
+    pub fn instructions(&self) -> &'static str {
+        self.isa.name()
+    }
+
+    /// Multiply-adds in fp32, in operations a second; a multiply-add is two.
+    pub fn f32_flops(&self) -> f64 {
+        let isa = self.isa;
+        self.arithmetic(move || match isa {
+            // SAFETY: the instructions were found.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { x86::chains_avx512() },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { x86::chains_avx2() },
+            Isa::Baseline => baseline::chains(),
+        })
+    }
+
+    /// Products of bf16 pairs summed in fp32, in operations a second; `None` where no
+    /// instruction that we know of does that.
+    pub fn bf16_flops(&self) -> Option<f64> {
+        #[cfg(target_arch = "x86_64")]
+        if self.isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
+            // SAFETY: the instructions were found.
+            return Some(self.arithmetic(|| unsafe { x86::chains_bf16() }));
+        }
+        None
+    }
+
+    /// Bytes a second read from memory.
+    pub fn read_bandwidth(&mut self) -> f64 {
+        self.take_memory();
+        let part = MEMORY / self.threads;
+        let parts = self.memory.chunks_exact(part).take(self.threads);
+        let isa = self.isa;
+        let seconds = together(parts, |data| {
+            // SAFETY: the instructions were found.
+            black_box(unsafe { sum(isa, data) });
+        });
+        (part * self.threads * size_of::<f32>()) as f64 / seconds
+    }
+
+    /// Bytes a second moved by the memory accesses of AdamW, 28 a parameter: value, gradient and
+    /// two moments are read; value and moments are written.
+    pub fn adamw_bandwidth(&mut self) -> f64 {
+        self.take_memory();
+        let part = MEMORY / 4 / self.threads;
+        let mut arrays = self.memory.chunks_exact_mut(MEMORY / 4);
+        let mut next = || arrays.next().expect("four quarters").chunks_exact_mut(part);
+        let (p, m, v, g) = (next(), next(), next(), next());
+        let parts = p.zip(m).zip(v).zip(g).take(self.threads);
+        let isa = self.isa;
+        let seconds = together(parts, |(((p, m), v), g)| {
+            // SAFETY: the instructions were found.
+            unsafe { update(isa, p, m, v, g) };
+        });
+        (28 * part * self.threads) as f64 / seconds
+    }
+
+    /// Gives back the memory that bandwidths are measured on.
+    pub fn release(&mut self) {
+        self.memory = Vec::new();
+    }
+
+    fn take_memory(&mut self) {
+        if self.memory.is_empty() {
+            // Not zeros, which the system may keep in one shared page.
+            self.memory = vec![1.0; MEMORY];
+        }
+    }
+
+    /// Operations a second of all threads; `some` does some and says how many.
+    fn arithmetic(&self, some: impl Fn() -> u64 + Sync) -> f64 {
+        let operations = AtomicU64::new(0);
+        let seconds = together(0..self.threads, |_| {
+            let begin = Instant::now();
+            let mut done = 0;
+            while begin.elapsed() < ARITHMETIC_TIME {
+                done += some();
+            }
+            operations.fetch_add(done, Ordering::Relaxed);
+        });
+        operations.into_inner() as f64 / seconds
+    }
+}
+
+/// Does each part on a thread of its own, all beginning at once; seconds until the last is done.
+fn together<T: Send>(parts: impl Iterator<Item = T>, work: impl Fn(T) + Sync) -> f64 {
+    let parts: Vec<T> = parts.collect();
+    let barrier = Barrier::new(parts.len());
+    let timed = |part| {
+        barrier.wait();
+        let begin = Instant::now();
+        work(part);
+        (begin, Instant::now())
+    };
+    thread::scope(|scope| {
+        let mut parts = parts.into_iter();
+        let own = parts.next();
+        let others: Vec<_> = parts.map(|part| scope.spawn(|| timed(part))).collect();
+        let own = own.map(timed);
+        let joined = others.into_iter().map(|t| t.join().expect("a measurement does not panic"));
+        let times: Vec<_> = own.into_iter().chain(joined).collect();
+        let begin = times.iter().map(|t| t.0).min();
+        let end = times.iter().map(|t| t.1).max();
+        begin.zip(end).map_or(0.0, |(begin, end)| (end - begin).as_secs_f64())
+    })
+}
+
+multiversion! {
+    /// # Safety
+    /// The machine has the instructions.
+    unsafe fn sum(data: &[f32]) -> f32 = sum_inner
+}
+
+#[inline(always)]
+fn sum_inner<const FMA: bool>(data: &[f32]) -> f32 {
+    let mut sums = [0f32; 128];
+    for block in data.as_chunks::<128>().0 {
+        for (sum, value) in sums.iter_mut().zip(block) {
+            *sum += value;
+        }
+    }
+    sums.iter().sum()
+}
+
+multiversion! {
+    /// # Safety
+    /// The machine has the instructions.
+    unsafe fn update(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) = update_inner
+}
+
+/// Less arithmetic than AdamW, so that only memory is measured.
+#[inline(always)]
+fn update_inner<const FMA: bool>(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+    for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+        *m = fma::<FMA>(0.125, *g - *m, *m);
+        *v = fma::<FMA>(0.125, *g - *v, *v);
+        *p = fma::<FMA>(*m * *v, -1.0 / 1024.0, *p);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{CHAINS, ROUNDS};
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    const INSTRUCTIONS: u64 = CHAINS as u64 * ROUNDS as u64;
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn chains_avx512() -> u64 {
+        let mut sums = [_mm512_set1_ps(black_box(1.0)); CHAINS];
+        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        INSTRUCTIONS * 16 * 2
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn chains_avx2() -> u64 {
+        let mut sums = [_mm256_set1_ps(black_box(1.0)); CHAINS];
+        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        INSTRUCTIONS * 8 * 2
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) fn chains_bf16() -> u64 {
+        let mut sums = [_mm512_set1_ps(black_box(1.0)); CHAINS];
+        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        let (a, b) = (_mm512_cvtne2ps_pbh(a, a), _mm512_cvtne2ps_pbh(b, b));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        INSTRUCTIONS * 32 * 2
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod baseline {
+    use super::ROUNDS;
+    use std::arch::aarch64::*;
+    use std::hint::black_box;
+
+    /// Four pipes of four cycles want sixteen chains; there are 32 registers.
+    const CHAINS: usize = 16;
+
+    pub(super) fn chains() -> u64 {
+        // SAFETY: every 64-bit Arm that Rust's standard library runs on has NEON.
+        unsafe { chains_neon() }
+    }
+
+    #[target_feature(enable = "neon")]
+    fn chains_neon() -> u64 {
+        let mut sums = [vdupq_n_f32(black_box(1.0)); CHAINS];
+        let (a, b) = (vdupq_n_f32(black_box(0.999)), vdupq_n_f32(black_box(0.001)));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = vfmaq_f32(b, *sum, a);
+            }
+        }
+        black_box(sums);
+        CHAINS as u64 * u64::from(ROUNDS) * 4 * 2
+    }
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+mod baseline {
+    use super::{CHAINS, ROUNDS};
+    use std::hint::black_box;
+
+    /// Lanes of a vector that every target the compiler vectorises for has.
+    const LANES: usize = 4;
+
+    pub(super) fn chains() -> u64 {
+        let mut sums = [[black_box(1f32); LANES]; CHAINS];
+        let (a, b) = (black_box(0.999f32), black_box(0.001f32));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                for s in sum {
+                    *s = *s * a + b;
+                }
+            }
+        }
+        black_box(sums);
+        (CHAINS * LANES) as u64 * u64::from(ROUNDS) * 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_a_machine_that_exists() {
+        let mut meter = Meter::new(2);
+        let flops = meter.f32_flops();
+        assert!((1e7..1e14).contains(&flops), "{flops} operations a second");
+        if let Some(flops) = meter.bf16_flops() {
+            assert!((1e7..1e15).contains(&flops), "{flops} operations a second");
+        }
+        for bandwidth in [meter.read_bandwidth(), meter.adamw_bandwidth()] {
+            assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes a second");
+        }
+        meter.release();
+        assert_eq!(meter.memory.capacity(), 0);
+    }
+
+    #[test]
+    fn loops_do_what_their_rates_count() {
+        let data: Vec<f32> = (0..1024).map(|i| i as f32).collect();
+        for isa in Isa::available() {
+            // SAFETY: the instructions are available.
+            assert_eq!(unsafe { sum(isa, &data) }, 523_776.0);
+            let [mut p, mut m, mut v] = [1.0, 2.0, 3.0].map(|x| vec![x; 40]);
+            // SAFETY: the instructions are available.
+            unsafe { update(isa, &mut p, &mut m, &mut v, &[4.0; 40]) };
+            // Every number here is exact: m = 2 + 2/8, v = 3 + 1/8, p = 1 - m v / 1024.
+            assert_eq!(
+                (m, v, p),
+                (vec![2.25; 40], vec![3.125; 40], vec![1.0 - 225.0 / 32768.0; 40])
+            );
+        }
+    }
+}
