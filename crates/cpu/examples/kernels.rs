@@ -21,9 +21,9 @@ fn main() {
     let device = Cpu::new(CpuOptions::with_threads(threads));
     println!("{}", device.description());
     println!("{:<34} {:>10} {:>10} {:>7}", "product (forward, fp32)", "GFLOP/s", "peak", "share");
-    for (o, i, n) in [
-        (768, 768, 256), (2048, 768, 256), (768, 2048, 256), (32000, 768, 256), (3072, 768, 256),
-    ] {
+    for (o, i, n) in
+        [(768, 768, 256), (2048, 768, 256), (768, 2048, 256), (32000, 768, 256), (3072, 768, 256)]
+    {
         let flops = 2.0 * (o * i * n) as f64;
         products(&device, threads, &format!("conv {o}x{i} · {n}"), flops, |b| {
             let w = input(b, "w", &[o, i, 1, 1]);
@@ -71,10 +71,18 @@ fn main() {
         });
     }
     let count = 16_000_000;
-    measure(&device, threads, "AdamW in place, 28 B a parameter", 28.0 * count as f64, &Weights::new(), |b| {
-        adamw(b, count)
-    });
-    for (name, shape, axis) in [("softmax rows 3072x256", [3072, 256, 1], 1), ("softmax columns 32000x256", [1, 32000, 256], 1)] {
+    measure(
+        &device,
+        threads,
+        "AdamW in place, 28 B a parameter",
+        28.0 * count as f64,
+        &Weights::new(),
+        |b| adamw(b, count),
+    );
+    for (name, shape, axis) in [
+        ("softmax rows 3072x256", [3072, 256, 1], 1),
+        ("softmax columns 32000x256", [1, 32000, 256], 1),
+    ] {
         let bytes = 8.0 * shape.iter().product::<usize>() as f64;
         measure(&device, threads, name, bytes, &Weights::new(), |b| {
             let x = input(b, "x", &shape);
@@ -185,16 +193,17 @@ fn run(
     }
     let (mut times, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        limits.push(limit());
+        limits.extend([limit(), limit(), limit()]);
         executable.run(&mut bindings).expect("the program runs");
-        // Enough runs for 20 ms.
+        // Each run by itself, so that a moment lost to another process is one bad value.
         let start = Instant::now();
         let mut runs = 0;
         while runs < 3 || start.elapsed().as_millis() < 20 {
+            let run = Instant::now();
             executable.run(&mut bindings).expect("the program runs");
+            times.push(run.elapsed().as_secs_f64());
             runs += 1;
         }
-        times.push(start.elapsed().as_secs_f64() / f64::from(runs));
     }
     (median(times), median(limits))
 }
@@ -215,7 +224,7 @@ fn on_threads(threads: usize, work: impl Fn(usize) -> f64 + Sync) -> f64 {
 /// Multiply-adds of all threads, in operations a second.
 fn peak_flops(threads: usize) -> f64 {
     on_threads(threads, |_| {
-        let rounds = 2_000_000;
+        let rounds = 200_000;
         let start = Instant::now();
         #[cfg(target_arch = "x86_64")]
         let lanes = if is_x86_feature_detected!("avx512f") {

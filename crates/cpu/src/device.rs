@@ -255,12 +255,12 @@ impl Executable for Planned {
         let mut problems = Vec::new();
         for (i, constant) in self.plan.constants.iter().enumerate() {
             let Some(source) = &constant.source else { continue };
-            match weights.resolve(source) {
+            match source.resolve(weights) {
                 Ok(tensor) => tensors.push((i, aligned(&tensor))),
                 Err(e) => problems.push(Diagnostic {
                     function: self.function.clone(),
                     place: String::new(),
-                    message: e.to_string(),
+                    message: e,
                 }),
             }
         }

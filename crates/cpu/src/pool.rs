@@ -177,7 +177,7 @@ impl Pool {
         shared.next.store(0, Ordering::Relaxed);
         shared.panicked.store(false, Ordering::Relaxed);
         let number = shared.state.load(Ordering::Relaxed) / LOOP + 1;
-        shared.state.store(number * LOOP | OPEN, Ordering::SeqCst);
+        shared.state.store((number * LOOP) | OPEN, Ordering::SeqCst);
         let close = Close(shared);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             let _guard = lock(&shared.mutex);

@@ -6,7 +6,7 @@
 use orion_mil::evaluate::evaluate;
 use orion_mil::typed::analyze;
 use orion_mil::{
-    Block, Data, Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights,
+    Block, Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights, fold,
     hoist_literals, verify,
 };
 use orion_runtime::{
@@ -57,7 +57,7 @@ impl Device for Reference {
         let ops = analyze(&function).map_err(invalid)?;
         let signature = Signature::dense(&function, NAME)?;
         let output_types = known_types(&function)?;
-        let constants = resolve(&function, weights)?;
+        let constants = resolve(&function, &ops, weights)?;
         let dead_after = last_uses(&function.body, &ops, function.values.len());
         Ok(Box::new(Interpreter { function, ops, signature, output_types, constants, dead_after }))
     }
@@ -82,27 +82,19 @@ fn at(function: &Function, operation: &Operation, message: impl Into<String>) ->
     Diagnostic { function: function.name.clone(), place, message: message.into() }
 }
 
-/// The tensors of all numeric constants, and of no others.
-fn resolve(function: &Function, weights: &Weights) -> Result<Vec<(ValueId, Tensor)>, Error> {
-    let mut constants = Vec::new();
-    let mut problems = Vec::new();
-    for operation in &function.body.operations {
-        let (Some(value), [output]) = (operation.const_value(), &*operation.outputs) else {
-            continue;
-        };
-        if !matches!(value.data, Data::Tensor(_) | Data::Blob { .. }) {
-            continue;
-        }
-        match weights.resolve(value) {
-            Ok(tensor) => constants.push((*output, tensor)),
-            Err(e) => problems.push(at(function, operation, e.to_string())),
-        }
-    }
-    if problems.is_empty() {
-        Ok(constants)
-    } else {
-        Err(Error::with_diagnostics(ErrorKind::Weights, NAME, problems))
-    }
+/// The tensors of all numeric constants, unpacked ones too, and of no others.
+fn resolve(
+    function: &Function,
+    ops: &[Op],
+    weights: &Weights,
+) -> Result<Vec<(ValueId, Tensor)>, Error> {
+    fold::constants(function, ops, weights).map_err(|problems| {
+        let problems = problems
+            .into_iter()
+            .map(|(i, message)| at(function, &function.body.operations[i], message))
+            .collect();
+        Error::with_diagnostics(ErrorKind::Weights, NAME, problems)
+    })
 }
 
 fn known_types(function: &Function) -> Result<Vec<Vec<TensorType>>, Error> {
@@ -165,6 +157,8 @@ impl Interpreter {
             });
             match op {
                 Op::Const(_) => {}
+                // Unpacked when compiling.
+                Op::Constexpr(_) if operation.outputs.iter().all(|v| values[v.index()].is_some()) => {}
                 Op::ReadState { .. } => {
                     values[operation.outputs[0].index()] = operands.next();
                 }
@@ -234,7 +228,7 @@ impl Executable for Interpreter {
     }
 
     fn update_weights(&mut self, weights: &Weights) -> Result<(), Error> {
-        self.constants = resolve(&self.function, weights)?;
+        self.constants = resolve(&self.function, &self.ops, weights)?;
         Ok(())
     }
 

@@ -67,7 +67,13 @@ impl Step {
     }
 
     /// AdamW, in place on the parameter and both moments.
-    fn update(&mut self, name: &str, parameter: ValueId, gradient: ValueId, pairs: &mut Vec<(String, String)>) -> Vec<ValueId> {
+    fn update(
+        &mut self,
+        name: &str,
+        parameter: ValueId,
+        gradient: ValueId,
+        pairs: &mut Vec<(String, String)>,
+    ) -> Vec<ValueId> {
         let shape = self.builder.shape(parameter);
         let m = self.input(&format!("{name}_m"), DType::F32, &shape, 0.01);
         let v = self.random.tensor(DType::F32, &shape, |r| 0.01 + r.uniform(0.0, 0.1));
@@ -112,9 +118,9 @@ fn training_step() -> (Program, Tensors) {
     let embedding = s.input("embedding", DType::F32, &[WORDS, CHANNELS], 0.3);
     let gain = s.input("gain", DType::F32, &[1, CHANNELS, 1, 1], 1.0);
     let w = s.input("w", DType::F32, &[CHANNELS, CHANNELS, 1, 1], 0.1);
-    let mask = s.random.tensor(DType::F32, &[1, 1, TOKENS, TOKENS], |r| {
-        if r.one_in(3) { -1e4 } else { 0.0 }
-    });
+    let mask = s
+        .random
+        .tensor(DType::F32, &[1, 1, TOKENS, TOKENS], |r| if r.one_in(3) { -1e4 } else { 0.0 });
     let mask = s.given("mask", mask);
 
     let b = &mut s.builder;
@@ -208,7 +214,11 @@ fn two_steps(device: &dyn Device, program: &Program, contents: &Tensors) -> [Ten
     })
 }
 
-fn allocations_of_the_second_run(device: &dyn Device, program: &Program, contents: &Tensors) -> usize {
+fn allocations_of_the_second_run(
+    device: &dyn Device,
+    program: &Program,
+    contents: &Tensors,
+) -> usize {
     let mut executable = device.compile(program, &Weights::new()).unwrap();
     let ports = executable.signature().ports.clone();
     let mut surfaces: Vec<_> = ports
@@ -250,7 +260,8 @@ fn a_training_step() {
 
         let executable = device.compile(&program, &Weights::new()).unwrap();
         let plan = executable.explain();
-        let updates = plan.lines().filter(|l| l.contains("+sqrt+add+real_div") && l.contains("(in place)"));
+        let updates =
+            plan.lines().filter(|l| l.contains("+sqrt+add+real_div") && l.contains("(in place)"));
         assert_eq!(updates.count(), 3, "one step for each parameter, in place:\n{plan}");
     }
 }

@@ -74,6 +74,7 @@ macro_rules! multiversion {
     ($(#[$attr:meta])* unsafe fn $name:ident$(<$g:ident: $bound:path>)?($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $inner:ident) => {
         $(#[$attr])*
         #[allow(clippy::too_many_arguments, reason = "kernels take sizes and strides")]
+        #[allow(unused_unsafe, reason = "some kernels are safe but for their instructions")]
         pub(crate) unsafe fn $name$(<$g: $bound>)?(isa: $crate::kernels::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]

@@ -90,7 +90,7 @@ pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let e = exp::<FMA>(-2.0 * a);
     let large = ((1.0 - e) / (1.0 + e)).copysign(x);
     let z = x * x;
-    let p = fma::<FMA>(z, -5.704_988_7e-3, 2.063_908_9e-2);
+    let p = fma::<FMA>(z, -5.704_988_7e-3, 2.063_909e-2);
     let p = fma::<FMA>(p, z, -5.373_971_6e-2);
     let p = fma::<FMA>(p, z, 0.133_314_41);
     let p = fma::<FMA>(p, z, -0.333_332_8);
@@ -149,7 +149,7 @@ pub(crate) fn gelu<const FMA: bool>(x: f32) -> f32 {
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `x · sigmoid` of twice the argument.
 #[inline(always)]
 pub(crate) fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
-    let u = 1.595_769_1 * x * fma::<FMA>(x * x, 0.044_715, 1.0);
+    let u = 1.595_769 * x * fma::<FMA>(x * x, 0.044_715, 1.0);
     x * sigmoid::<FMA>(u)
 }
 

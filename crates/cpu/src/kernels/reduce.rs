@@ -73,6 +73,7 @@ multiversion! {
         scratch: *mut u32) = reduce_rows_inner
 }
 
+#[expect(clippy::too_many_arguments, reason = "kernels take sizes and strides")]
 #[inline(always)]
 unsafe fn reduce_rows_inner<const FMA: bool>(
     reduced: &Reduced,

@@ -17,6 +17,9 @@ pub(crate) const MAX_REGISTERS: usize = 128;
 /// operands that are read in place.
 const SLOT_LANES: usize = 8192;
 
+/// Columns of a tile with an input that runs down columns.
+const SQUARE: usize = 32;
+
 /// How a program reads or writes one tensor: strides, in elements, over its iteration space.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
@@ -59,6 +62,9 @@ pub(crate) struct TileProgram {
     pub slot_count: usize,
     /// Lanes of a slot: a power of two.
     pub tile: usize,
+    /// Most columns of a tile: `tile`, or fewer where an input runs down columns in memory, so
+    /// that a tile is nearly square and uses the whole of every cache line.
+    pub reach: usize,
 }
 
 /// A part of the iteration space: some whole rows, or a part of one.
@@ -114,6 +120,8 @@ impl TileProgram {
         self.slot_count = count.max(1);
         let lanes = (SLOT_LANES / self.slot_count).clamp(128, 1024);
         self.tile = 1 << lanes.ilog2();
+        let runs_down = self.inputs.iter().any(Access::runs_down);
+        self.reach = if runs_down { SQUARE.min(self.tile) } else { self.tile };
     }
 
     /// Lanes of scratch a thread needs.
@@ -127,8 +135,9 @@ impl TileProgram {
 
     /// Rows per tile where rows are short, and tiles per row where they are long.
     fn shape(&self) -> (usize, usize) {
-        if self.inner >= self.tile {
-            (1, self.inner.div_ceil(self.tile))
+        if self.inner >= self.reach {
+            let rows = (self.tile / self.reach).min(self.rows()).max(1);
+            (rows, self.inner.div_ceil(self.reach))
         } else {
             ((self.tile / self.inner.max(1)).min(self.rows()).max(1), 1)
         }
@@ -144,12 +153,12 @@ impl TileProgram {
     pub(crate) fn tile_at(&self, index: usize) -> Tile {
         let (rows, per_row) = self.shape();
         let row = index / per_row * rows;
-        let start = index % per_row * self.tile;
+        let start = index % per_row * self.reach;
         Tile {
             row,
             rows: rows.min(self.rows() - row),
             start,
-            len: if per_row == 1 { self.inner } else { self.tile.min(self.inner - start) },
+            len: self.reach.max(if per_row == 1 { self.inner } else { 0 }).min(self.inner - start),
         }
     }
 
@@ -160,6 +169,19 @@ impl TileProgram {
 }
 
 impl Access {
+    /// Whether neighbours in memory are neighbours in a column.
+    fn runs_down(&self) -> bool {
+        self.inner.abs() > 1 && self.outer.last() == Some(&1)
+    }
+
+    /// The distance of the rows of a tile, where it is the same for all of them.
+    #[inline(always)]
+    fn row_distance(&self, tile: Tile, outer: &[usize]) -> Option<isize> {
+        let last = *outer.last()?;
+        let together = tile.row % last + tile.rows <= last;
+        self.row.or_else(|| together.then(|| self.outer[outer.len() - 1]))
+    }
+
     /// Where a row begins, in elements from the start of the buffer.
     #[inline(always)]
     fn row_offset(&self, mut row: usize, outer: &[usize]) -> isize {
@@ -223,6 +245,49 @@ unsafe fn widen(dtype: DType, from: *const u8, stride: isize, n: usize, lanes: *
         DType::I16 => each!(i16, |v| i32::from(v) as u32),
         _ => unreachable!("the planner sends other types to the reference evaluator"),
     }
+}
+
+/// Reads a tile whose columns lie in memory one after another.
+///
+/// # Safety
+/// As for [`widen`], for every column.
+#[inline(always)]
+unsafe fn widen_down(access: &Access, from: *const u8, tile: Tile, lanes: *mut u32) {
+    let size = access.dtype.size_bytes() as isize;
+    let mut column = [0u32; SQUARE];
+    for first in (0..tile.rows).step_by(SQUARE) {
+        let rows = SQUARE.min(tile.rows - first);
+        for j in 0..tile.len {
+            // SAFETY: the column is inside the buffer, the tile inside the slot.
+            unsafe {
+                let from = from.offset((j as isize * access.inner + first as isize) * size);
+                widen(access.dtype, from, 1, rows, column.as_mut_ptr());
+                for (i, &value) in column[..rows].iter().enumerate() {
+                    *lanes.add((first + i) * tile.len + j) = value;
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the lines a tile reads, so that they arrive while another tile is computed.
+#[inline(always)]
+fn prefetch(program: &TileProgram, pointers: &Pointers, tile: Tile) {
+    #[cfg(target_arch = "x86_64")]
+    for access in program.inputs.iter().filter(|a| a.is_dense(tile)) {
+        let size = access.dtype.size_bytes();
+        let start = access.row_offset(tile.row, &program.outer) + tile.start as isize;
+        let from = pointers.get(access.buffer).wrapping_offset(start * size as isize);
+        for line in (0..tile.rows * tile.len * size).step_by(64) {
+            // SAFETY: a hint, which reads nothing; SSE is part of the architecture.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (program, pointers, tile);
 }
 
 /// Writes `n` lanes as elements `stride` apart.
@@ -314,6 +379,9 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
         {
             // SAFETY: as above.
             unsafe { widen(access.dtype, from, stride, n, lanes) };
+        } else if access.runs_down() && access.row_distance(tile, &program.outer) == Some(1) {
+            // SAFETY: as above, column by column.
+            unsafe { widen_down(access, from, tile, lanes) };
         } else {
             for row in 0..tile.rows {
                 let start = access.row_offset(tile.row + row, &program.outer)
@@ -352,6 +420,9 @@ unsafe fn run_tiles_inner<const FMA: bool>(
 ) {
     for index in first..first + count {
         let tile = program.tile_at(index);
+        if index + 1 < first + count {
+            prefetch(program, pointers, program.tile_at(index + 1));
+        }
         // SAFETY: the caller's promise is passed on.
         let registers = unsafe { evaluate::<FMA>(program, pointers, tile, scratch) };
         for (r, access) in &program.outputs {

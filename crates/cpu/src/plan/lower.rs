@@ -9,7 +9,8 @@ use super::{Constant, Home, Plan};
 use crate::kernels::instruction::Action;
 use crate::steps::{Evaluate, Kind, Map, Step};
 use orion_mil::op::{Binary, Unary};
-use orion_mil::{Data, Function, Op, TensorType, Value, ValueId, Weights};
+use orion_mil::fold::{Recipe, recipes};
+use orion_mil::{Function, Op, TensorType, Value, ValueId, Weights};
 use orion_runtime::{PortKind, Signature};
 use orion_tensor::{DType, Tensor};
 use std::collections::HashMap;
@@ -302,17 +303,18 @@ impl<'a> Lowering<'a> {
     /// Places constants: small ones as numbers, others as buffers.
     fn constants(&mut self, weights: &Weights) -> Vec<(usize, String)> {
         let mut problems = Vec::new();
+        let mut recipes = recipes(self.function, self.ops);
         for (i, (op, operation)) in self.ops.iter().zip(&self.function.body.operations).enumerate()
         {
             let output = operation.outputs.first();
             match (op, output) {
-                (Op::Const(value), Some(&output)) => {
-                    if !matches!(value.data, Data::Tensor(_) | Data::Blob { .. }) {
-                        continue;
-                    }
-                    match weights.resolve(value) {
-                        Ok(tensor) => self.constant(output, tensor, value),
-                        Err(e) => problems.push((i, e.to_string())),
+                (Op::Const(_) | Op::Constexpr(_), _) => {
+                    for &output in &operation.outputs {
+                        let Some(recipe) = recipes[output.index()].take() else { continue };
+                        match recipe.resolve(weights) {
+                            Ok(tensor) => self.constant(output, tensor, &recipe),
+                            Err(message) => problems.push((i, message)),
+                        }
                     }
                 }
                 (Op::Fill { dtype, value, .. }, Some(&output)) => {
@@ -327,8 +329,8 @@ impl<'a> Lowering<'a> {
         problems
     }
 
-    fn constant(&mut self, output: ValueId, tensor: Tensor, value: &Value) {
-        let is_blob = matches!(value.data, Data::Blob { .. });
+    fn constant(&mut self, output: ValueId, tensor: Tensor, recipe: &Recipe) {
+        let is_blob = recipe.reads_files();
         if !is_blob
             && tensor.element_count() == 1
             && let Some(bits) = number_bits(&tensor)
@@ -337,7 +339,7 @@ impl<'a> Lowering<'a> {
             self.stored[output.index()] = Stored::Number { bits, ty };
             return;
         }
-        let source = is_blob.then(|| value.clone());
+        let source = is_blob.then(|| recipe.clone());
         let home = Home::Constant(self.constants.len());
         let buffer = self.buffer(tensor.bytes().len(), home);
         let view = View::dense(buffer, tensor.dtype(), tensor.shape());
@@ -347,8 +349,8 @@ impl<'a> Lowering<'a> {
 
     /// A tensor computed while planning, as a constant.
     pub(super) fn computed_constant(&mut self, output: ValueId, tensor: Tensor) {
-        let value = Value::tensor(tensor.clone());
-        self.constant(output, tensor, &value);
+        let recipe = Recipe::Value(Value::tensor(tensor.clone()));
+        self.constant(output, tensor, &recipe);
     }
 
     /// What fusion sees.

@@ -16,7 +16,7 @@ pub(crate) mod view;
 pub(crate) use lower::plan;
 
 use crate::steps::Step;
-use orion_mil::Value;
+use orion_mil::fold::Recipe;
 use orion_tensor::Tensor;
 
 /// Where a buffer lies.
@@ -37,8 +37,8 @@ pub(crate) enum Home {
 /// A constant in memory.
 #[derive(Debug)]
 pub(crate) struct Constant {
-    /// What it was read from, when that is a weight file.
-    pub source: Option<Value>,
+    /// How it is made, when weight files are read for it.
+    pub source: Option<Recipe>,
     pub tensor: Tensor,
 }
 

@@ -16,7 +16,7 @@ impl Lowering<'_> {
     pub(super) fn operation(&mut self, op: &Op, outputs: &[ValueId]) {
         let empty = |this: &Self, v: &ValueId| this.shape(*v).contains(&0);
         let known_empty = match op {
-            Op::Const(_) | Op::ReadState { .. } | Op::WriteState { .. } => false,
+            Op::Const(_) | Op::Constexpr(_) | Op::ReadState { .. } | Op::WriteState { .. } => false,
             _ => op.operands().iter().chain(outputs).any(|v| empty(self, v)),
         };
         if known_empty {
@@ -25,6 +25,12 @@ impl Lowering<'_> {
         }
         match op {
             Op::Const(_) => {}
+            // Unpacked when planning, unless it is computed from what a program is given.
+            Op::Constexpr(_) => {
+                if matches!(self.stored[outputs[0].index()], Stored::Nothing) {
+                    self.evaluate(op, outputs);
+                }
+            }
             Op::Fill { .. } | Op::Range { .. } => self.generated(op, outputs[0]),
             Op::Identity { x } => self.stored[outputs[0].index()] = self.stored[x.index()].clone(),
             Op::Reshape { x, shape } => {

@@ -87,9 +87,11 @@ impl GatherAlongAxis {
         let to = Shared::<T>(context.at(self.to.buffer, self.to.offset));
         let piece = piece(indices.len(), indices.len(), context.pool.threads());
         context.pool.run(indices.len().div_ceil(piece), &|i, _| {
-            for at in i * piece..indices.len().min((i + 1) * piece) {
+            let first = i * piece;
+            let end = indices.len().min(first + piece);
+            for (at, &index) in (first..end).zip(&indices[first..end]) {
                 let (o, j) = (at / self.inner / self.count, at % self.inner);
-                let row = o * self.axis + from_start(indices[at], self.axis);
+                let row = o * self.axis + from_start(index, self.axis);
                 // SAFETY: the index is inside the axis; the element is this task's own.
                 unsafe { *to.get().add(at) = *x.get().add(row * self.inner + j) };
             }

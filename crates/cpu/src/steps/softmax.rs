@@ -32,17 +32,18 @@ impl Softmax {
             });
             return;
         }
-        let chunks = inner.div_ceil(COLUMNS);
+        let width = inner.div_ceil(threads).next_multiple_of(64).min(COLUMNS);
+        let chunks = inner.div_ceil(width);
         let tasks = outer * chunks;
         let piece = piece(tasks, work, threads);
         context.pool.run(tasks.div_ceil(piece), &|i, _| {
             for task in i * piece..((i + 1) * piece).min(tasks) {
-                let (o, start) = (task / chunks, task % chunks * COLUMNS);
+                let (o, start) = (task / chunks, task % chunks * width);
                 let at = o * axis * inner + start;
                 // SAFETY: views are inside their buffers; columns are this task's own.
                 unsafe {
                     let (x, to) = (x.get().add(at), to.get().add(at));
-                    softmax_columns(isa, x, to, axis, inner, COLUMNS.min(inner - start));
+                    softmax_columns(isa, x, to, axis, inner, width.min(inner - start));
                 }
             }
         });
