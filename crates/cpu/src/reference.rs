@@ -158,7 +158,8 @@ impl Interpreter {
             match op {
                 Op::Const(_) => {}
                 // Unpacked when compiling.
-                Op::Constexpr(_) if operation.outputs.iter().all(|v| values[v.index()].is_some()) => {}
+                Op::Constexpr(_)
+                    if operation.outputs.iter().all(|v| values[v.index()].is_some()) => {}
                 Op::ReadState { .. } => {
                     values[operation.outputs[0].index()] = operands.next();
                 }

@@ -1,5 +1,7 @@
 //! From meaning back to an operation as MIL writes it.
 
+mod compressed;
+
 use crate::infer::range_end;
 use crate::op::{PadMode, Unary};
 use crate::{Argument, Attributes, Binding, Op, Value, ValueId, Values};
@@ -195,6 +197,7 @@ pub fn encode(op: &Op, values: &Values, output_count: usize) -> Encoded {
             .parameter("sort", Value::bool(true))
             .parameter("return_indices", Value::bool(output_count > 1))
             .parameter("output_indices_dtype", Value::string("int32")),
+        Op::Constexpr(op) => compressed::constexpr(op),
         Op::ReadState { state } => named("read_state").operand("input", *state),
         Op::WriteState { state, data } => {
             named("write_state").operand("input", *state).operand("data", *data)

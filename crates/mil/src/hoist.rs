@@ -1,8 +1,9 @@
 //! Makes inline literals `const` operations, so that every argument is a value.
 //!
-//! Attributes stay as they are, `val` of a `const` among them.
+//! Attributes stay as they are, `val` of a `const` among them; but the parameters that
+//! `constexpr_…` ops have as attributes become arguments.
 
-use crate::{Argument, Binding, Block, Function, Operation, Value, Values};
+use crate::{Argument, Binding, Block, Data, Function, Operation, Value, Values};
 use std::collections::HashSet;
 
 /// The same function with each literal argument bound to a fresh `const` placed right before the
@@ -26,6 +27,9 @@ fn hoist_block(block: &mut Block, values: &mut Values, names: &mut Names) {
             Some(&output) => values[output].name.clone(),
             None => operation.name.clone(),
         };
+        if operation.name.starts_with("constexpr_") {
+            attributes_to_arguments(&mut operation);
+        }
         for (name, argument) in &mut operation.inputs {
             let bindings = match argument {
                 Argument::One(binding) => std::slice::from_mut(binding),
@@ -46,6 +50,20 @@ fn hoist_block(block: &mut Block, values: &mut Values, names: &mut Names) {
         hoisted.push(operation);
     }
     block.operations = hoisted;
+}
+
+/// Up to iOS17, the parameters of `constexpr_…` ops are attributes.
+fn attributes_to_arguments(operation: &mut Operation) {
+    let attributes = std::mem::take(&mut operation.attributes);
+    for (name, value) in attributes {
+        let is_parameter =
+            matches!(value.data, Data::Tensor(_) | Data::Blob { .. }) || name == "output_dtype";
+        if is_parameter && !operation.inputs.contains_key(&name) {
+            operation.inputs.insert(name, value.into());
+        } else {
+            operation.attributes.insert(name, value);
+        }
+    }
 }
 
 struct Names {

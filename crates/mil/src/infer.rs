@@ -4,6 +4,7 @@
 //! elements (`reshape`, `split`, `slice_by_index`, …) refuse them. Float ops take every float type
 //! of 16 bits or more: which of them a device can run is the device's to say.
 
+mod compressed;
 mod contraction;
 mod elementwise;
 mod indexing;
@@ -56,6 +57,7 @@ pub fn output_types(op: &Op, values: &Values) -> Result<Vec<Type>, String> {
             })?;
             Ok(vec![Type::tensor(*dtype, shape)])
         }
+        Op::Constexpr(op) => compressed::types(op, operands),
         Op::Range { dtype, start, step, count } => range(*dtype, *start, *step, *count),
         Op::ReadState { state } => Ok(vec![operands.state("state", *state)?.clone().into()]),
         Op::WriteState { state, data } => {

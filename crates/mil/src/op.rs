@@ -5,6 +5,10 @@
 //! and negative indices are gone. Letters in shapes: `N` batch, `C` channels, `H` height,
 //! `W` width, `K` kernel.
 
+mod compressed;
+
+pub use compressed::Constexpr;
+
 use crate::{Value, ValueId};
 use orion_tensor::DType;
 
@@ -371,6 +375,8 @@ pub enum Op {
         /// Smallest first.
         ascending: bool,
     },
+    /// A constant unpacked from fewer bits.
+    Constexpr(Constexpr),
     /// The tensor held by a state.
     ReadState {
         /// A function parameter of state type.
@@ -669,6 +675,7 @@ impl Op {
                 vec![*data, *indices, *updates]
             }
             Self::OneHot { indices, .. } => vec![*indices],
+            Self::Constexpr(op) => op.operands(),
             Self::ReadState { state } => vec![*state],
             Self::WriteState { state, data } => vec![*state, *data],
         }

@@ -5,6 +5,7 @@
 //! [`crate::verify()`]'s.
 
 mod arguments;
+mod compressed;
 mod meaning;
 mod placement;
 

@@ -246,6 +246,7 @@ fn differentiate(
         Op::Const(_) | Op::Fill { .. } | Op::Range { .. } => {}
         // Operands are integers or results are: gradients end here.
         Op::OneHot { .. } | Op::ArgReduce { .. } => {}
+        Op::Constexpr(_) => return Err(Refusal::NotDifferentiable),
         // What a state held before is not a function of this function's parameters, but what
         // was written to it is, and ordering those is not supported by anyone's compiler.
         Op::ReadState { .. } | Op::WriteState { .. } => return Err(Refusal::NotDifferentiable),

@@ -22,7 +22,7 @@ macro_rules! variants {
 variants!(OPS, op_label, Op: Const Identity Cast Unary Binary Select Reduce ArgReduce Cumsum
     Matmul Linear Conv Attention Softmax LayerNorm BatchNorm Reshape Transpose Concat Stack Split
     Slice DynamicSlice SliceUpdate Tile Pad Gather GatherAlongAxis Scatter ScatterAlongAxis Fill
-    Range BandPart OneHot TopK ReadState WriteState);
+    Range BandPart OneHot TopK Constexpr ReadState WriteState);
 variants!(UNARIES, unary_label, Unary: Abs Acos Asin Atan Atanh Ceil Clip Cos Cosh Elu Erf Exp Exp2
     Floor Gelu Inverse LeakyRelu LinearActivation Log LogicalNot Relu Relu6 Round Rsqrt ScaledTanh
     Sigmoid SigmoidHard Sign Silu Sin Sinh Softplus Softsign Sqrt Square Tan Tanh Threshold
@@ -81,6 +81,8 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     // Refused.
     "Op::ReadState",
     "Op::WriteState",
+    // Constants: trained in full precision, packed afterwards.
+    "Op::Constexpr",
     "ScatterMode::Mul",
     "ScatterMode::Div",
     "ScatterMode::Max",

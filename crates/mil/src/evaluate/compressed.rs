@@ -22,7 +22,8 @@ pub(super) fn constexpr(
             let data = operands[0].to_f64_vec();
             let (scale, zero) = (operands[1].to_f64_vec(), operands[2].to_f64_vec());
             let inner: usize = element_count(&first[axis + 1..]);
-            let at = |v: &[f64], i: usize| if v.len() == 1 { v[0] } else { v[i / inner % first[*axis]] };
+            let at =
+                |v: &[f64], i: usize| if v.len() == 1 { v[0] } else { v[i / inner % first[*axis]] };
             let values =
                 data.iter().enumerate().map(|(i, q)| at(&scale, i) * (q - at(&zero, i))).collect();
             Ok(vec![rounded(values, 0, &first)?])

@@ -1,8 +1,7 @@
 //! One arm per op name.
 
 use super::arguments::{Arguments, missing};
-use super::placement;
-use super::{Constants, Refusal};
+use super::{Constants, Refusal, compressed, placement};
 use crate::infer::{range_count, rounded};
 use crate::op::{Binary, GeluMode, PadMode, Reduction, ScatterMode, Unary};
 use crate::{Argument, Binding, Function, Op, Operation, Value, ValueId, op_table};
@@ -176,6 +175,9 @@ fn read(name: &str, a: &mut Arguments<'_>) -> Result<Op, Refusal> {
         }),
         "one_hot" => one_hot(a),
         "topk" => topk(a),
+        name if name.starts_with("constexpr_") && op_table::is_known(name) => {
+            compressed::read(name, a)
+        }
         "read_state" => Ok(Op::ReadState { state: a.value("input")? }),
         "write_state" => Ok(Op::WriteState { state: a.value("input")?, data: a.value("data")? }),
         _ if op_table::is_known(name) => {

@@ -1,6 +1,7 @@
 //! The cases of the conformance suite: every op with several shapes and types, and what goes
 //! wrong between ops.
 
+mod compressed;
 mod contraction;
 mod elementwise;
 mod failure;
@@ -21,6 +22,7 @@ pub fn all_cases() -> Vec<Case> {
     contraction::add_cases(&mut cases);
     movement::add_cases(&mut cases);
     indexed::add_cases(&mut cases);
+    compressed::add_cases(&mut cases);
     memory::add_cases(&mut cases);
     network::add_cases(&mut cases);
     failure::add_cases(&mut cases);
@@ -72,7 +74,7 @@ mod tests {
             }
         }
         // The number of variants of `Op`.
-        assert_eq!(met.len(), 37, "a variant of Op has no conformance case, or one was added");
+        assert_eq!(met.len(), 38, "a variant of Op has no conformance case, or one was added");
     }
 
     /// A comparison that lets everything pass would make the suite worthless.
