@@ -107,7 +107,7 @@ fn literals(operation: &Operation) -> impl Iterator<Item = (&str, &Value)> {
 }
 
 /// `[A-Za-z_][A-Za-z0-9_@]*`
-fn is_identifier(name: &str) -> bool {
+pub(crate) fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'@')

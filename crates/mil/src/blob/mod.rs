@@ -15,7 +15,9 @@ mod write;
 pub use error::{BlobError, BlobErrorKind};
 pub(crate) use load::blob_references;
 pub use load::load_weights;
+pub(crate) use read::unpack;
 pub use read::{BlobEntry, BlobFile};
+pub(crate) use write::pack;
 pub use write::write_blob_file;
 
 use orion_tensor::DType;

@@ -173,7 +173,7 @@ impl BlobFile {
 }
 
 /// Packed elements, one to a byte; `int4` sign-extended.
-fn unpack(dtype: DType, packed: &[u8], count: usize) -> Bytes {
+pub(crate) fn unpack(dtype: DType, packed: &[u8], count: usize) -> Bytes {
     let width = dtype.bits();
     let mask = (1u16 << width) - 1;
     let mut bytes = AlignedBytes::zeroed(count);

@@ -108,7 +108,7 @@ fn write_zeros(count: u64, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Elements from one to a byte to as many as fit, from the low bits up.
-fn pack(tensor: &Tensor) -> Vec<u8> {
+pub(crate) fn pack(tensor: &Tensor) -> Vec<u8> {
     let width = tensor.dtype().bits();
     let mask = (1u16 << width) - 1;
     let mut packed = vec![0; tensor.dtype().packed_bytes(tensor.element_count())];

@@ -103,7 +103,7 @@ impl fmt::Debug for ParseError {
 impl std::error::Error for ParseError {}
 
 /// At most `limit` bytes of `text`, cut at a character, with an ellipsis where something is cut.
-pub(super) fn shortened(mut text: String, limit: usize) -> String {
+pub(crate) fn shortened(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit));
         text.push('…');

@@ -11,6 +11,7 @@ mod parser;
 mod printer;
 mod suggest;
 
+pub(crate) use error::shortened;
 pub use error::{ParseError, ParseErrorKind};
 pub use parser::parse;
 pub use printer::{print, print_function, print_operation, print_type, print_value};

@@ -32,6 +32,24 @@ pub(crate) fn mil_files(folder: &Path) -> Vec<(String, String)> {
     files
 }
 
+/// Every `.mlmodel` under a folder, sorted, with its contents.
+pub(crate) fn models(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "mlmodel") {
+                found.push((path.display().to_string(), fs::read(&path).expect("a file")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 /// A small generator of pseudo-random numbers (xorshift64*), the same on every machine.
 pub(crate) struct Random(u64);
 
