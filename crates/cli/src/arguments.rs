@@ -1,5 +1,12 @@
 //! The command line as types. What the flags do is in `commands`.
 
+mod bench;
+
+pub(crate) use bench::{
+    Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
+    BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -48,6 +55,9 @@ pub(crate) enum Command {
     /// Print, check or run a MIL program
     #[command(subcommand)]
     Mil(Mil),
+    /// Measure models, programs and this machine, beside what the machine can do at most
+    #[command(subcommand)]
+    Bench(Bench),
     /// List the devices of this machine
     Devices(Devices),
 }

@@ -78,10 +78,10 @@ impl<E: Error + 'static> From<E> for Failure {
         };
         let engine = (&error as &dyn Error).downcast_ref::<orion_engine::Error>();
         // Settings come from the command line, or from files it names for that purpose.
-        let exit = match engine.map(orion_engine::Error::kind) {
-            Some(orion_engine::ErrorKind::Config) => Exit::Usage,
-            _ => Exit::Failure,
-        };
+        let is_setting = engine.is_some_and(|e| e.kind() == orion_engine::ErrorKind::Config);
+        let bench = (&error as &dyn Error).downcast_ref::<orion_bench::Error>();
+        let is_size = bench.is_some_and(|e| e.kind() == orion_bench::ErrorKind::Size);
+        let exit = if is_setting || is_size { Exit::Usage } else { Exit::Failure };
         let mut messages = vec![message];
         let mut source = error.source();
         while let Some(cause) = source {

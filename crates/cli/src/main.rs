@@ -44,6 +44,7 @@ fn main() -> Exit {
         Command::Eval(a) => commands::eval::eval(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),
+        Command::Bench(a) => commands::bench::bench(&a, &printer),
         Command::Devices(a) => commands::devices::devices(&a, &printer),
     };
     result.unwrap_or_else(|failure| {

@@ -1,5 +1,6 @@
 //! One file a verb.
 
+pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod devices;
 pub(crate) mod eval;

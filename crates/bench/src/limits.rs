@@ -1,0 +1,140 @@
+//! From work and rates to the least time that work can take.
+
+/// How fast the machine is at most, measured when asked. Every figure is for all threads of the
+/// device together.
+pub trait Limits {
+    /// Multiply-adds in fp32, in operations a second; one is two.
+    fn f32_flops(&mut self) -> f64;
+    /// Products of bf16 pairs summed in fp32, in operations a second, where there is an
+    /// instruction for them.
+    fn bf16_flops(&mut self) -> Option<f64>;
+    /// Bytes a second read from memory.
+    fn read_bandwidth(&mut self) -> f64;
+    /// Bytes a second of AdamW's memory accesses, 28 a parameter.
+    fn adamw_bandwidth(&mut self) -> f64;
+    /// Gives back memory that measuring needs, as nothing is measured for a while.
+    fn release(&mut self);
+}
+
+/// Rates in operations and bytes a second. Infinite where nothing depends on one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// fp32 operations.
+    pub f32_flops: f64,
+    /// Bytes read.
+    pub read: f64,
+    /// Bytes of AdamW.
+    pub adamw: f64,
+}
+
+/// What has to be done, whatever way it is done in. The least time for it is the sum of the
+/// least times of its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Work {
+    /// fp32 operations of matrix products.
+    pub flops: f64,
+    /// Bytes that must be read from memory.
+    pub read_bytes: f64,
+    /// Bytes that AdamW must read and write.
+    pub adamw_bytes: f64,
+}
+
+/// How far the limits before and after a repetition may be apart before its share of the limit
+/// says nothing.
+pub const UNSTEADY: f64 = 1.3;
+
+impl Work {
+    /// A training step: six operations a token for every parameter in a product (two forward,
+    /// four backward), and AdamW over all parameters.
+    pub fn training_step(parameters_in_products: u64, parameters: u64, tokens: usize) -> Self {
+        Self {
+            flops: 6.0 * parameters_in_products as f64 * tokens as f64,
+            adamw_bytes: 28.0 * parameters as f64,
+            read_bytes: 0.0,
+        }
+    }
+
+    /// Reading a prompt: two operations a token for every parameter in a product.
+    pub fn prefill(parameters_in_products: u64, tokens: usize) -> Self {
+        Self { flops: 2.0 * parameters_in_products as f64 * tokens as f64, ..Self::default() }
+    }
+
+    /// Generating tokens one by one: all weights that take part are read for each.
+    pub fn decode(bytes_of_weights: u64, tokens: usize) -> Self {
+        Self { read_bytes: bytes_of_weights as f64 * tokens as f64, ..Self::default() }
+    }
+
+    /// The least time for it, in seconds.
+    pub fn floor(&self, rates: &Rates) -> f64 {
+        self.flops / rates.f32_flops + self.read_bytes / rates.read + self.adamw_bytes / rates.adamw
+    }
+
+    /// The rates that this work depends on, measured now.
+    pub fn measure(&self, limits: &mut dyn Limits) -> Rates {
+        let mut rate = |bound: bool, of: fn(&mut dyn Limits) -> f64| {
+            if bound { of(&mut *limits) } else { f64::INFINITY }
+        };
+        Rates {
+            f32_flops: rate(self.flops > 0.0, |l| l.f32_flops()),
+            read: rate(self.read_bytes > 0.0, |l| l.read_bandwidth()),
+            adamw: rate(self.adamw_bytes > 0.0, |l| l.adamw_bandwidth()),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 500 GFLOP/s, 75 GB/s, 70 GB/s.
+    const RATES: Rates = Rates { f32_flops: 500e9, read: 75e9, adamw: 70e9 };
+
+    #[test]
+    fn floors_computed_by_hand() {
+        // 6 · 100e6 · 250 = 150e9 operations: 0.3 s; 28 · 125e6 = 3.5e9 bytes: 0.05 s.
+        assert_eq!(Work::training_step(100_000_000, 125_000_000, 250).floor(&RATES), 0.35);
+        // 2 · 125e6 · 500 = 125e9 operations.
+        assert_eq!(Work::prefill(125_000_000, 500).floor(&RATES), 0.25);
+        // 375e6 bytes · 10 tokens.
+        assert_eq!(Work::decode(375_000_000, 10).floor(&RATES), 0.05);
+    }
+
+    #[test]
+    fn only_rates_that_matter_are_measured() {
+        struct Counting([u32; 3]);
+        impl Limits for Counting {
+            fn f32_flops(&mut self) -> f64 {
+                self.0[0] += 1;
+                1e9
+            }
+            fn bf16_flops(&mut self) -> Option<f64> {
+                None
+            }
+            fn read_bandwidth(&mut self) -> f64 {
+                self.0[1] += 1;
+                1e9
+            }
+            fn adamw_bandwidth(&mut self) -> f64 {
+                self.0[2] += 1;
+                1e9
+            }
+            fn release(&mut self) {}
+        }
+        for (work, counts) in [
+            (Work::training_step(1, 1, 1), [1, 0, 1]),
+            (Work::prefill(1, 1), [1, 0, 0]),
+            (Work::decode(1, 1), [0, 1, 0]),
+            (Work::default(), [0, 0, 0]),
+        ] {
+            let mut limits = Counting([0; 3]);
+            let floor = work.floor(&work.measure(&mut limits));
+            assert_eq!(limits.0, counts);
+            assert_eq!(floor > 0.0, !work.is_nothing());
+        }
+    }
+}

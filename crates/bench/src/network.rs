@@ -1,0 +1,410 @@
+//! Whole models: training steps, reading prompts, generating, and getting ready.
+
+use crate::{Bench, Error, ErrorKind, Products, Result, TestResult, Unit, Work};
+use orion_engine::programs::{gradient_program, update_program};
+use orion_engine::{Generator, LoadedModel, Random, TrainConfig, load_model};
+use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
+use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
+use orion_tensor::{DType, Tensor};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Tokens of the prompt before the first token of [`LoadTest::FirstToken`].
+const SHORT_PROMPT: usize = 4;
+
+/// A model to measure.
+#[derive(Debug, Clone)]
+pub struct BenchModel {
+    /// What it is called in the report.
+    pub name: String,
+    /// Network and weights.
+    pub loaded: LoadedModel,
+    /// Where it was loaded from; `None` for random weights.
+    pub path: Option<PathBuf>,
+}
+
+/// How much of a network takes part in what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelSize {
+    /// Every trained number.
+    pub parameters: u64,
+    /// Those in matrix products, the classifier included and look-ups not.
+    pub in_products: u64,
+    /// Those read for every generated token: products, norms and biases.
+    pub read_per_token: u64,
+}
+
+/// The sizes of a network, counted in its own program.
+///
+/// # Errors
+/// When the network cannot be written as a program.
+pub fn model_work(network: &Network) -> Result<ModelSize> {
+    // Nothing here depends on the length, and every parameter is an input.
+    let mut index = WeightIndex::new();
+    network.add_tables(&mut index, 1);
+    let program = network.loss(&index, 1, 1);
+    let main = program.main().ok_or_else(|| Error::new(ErrorKind::Run, "there is no program"))?;
+    let in_products = Products::of(main)?.parameters;
+    let sizes = |matrices: bool| {
+        let parameters = network.parameters().into_iter();
+        let kept = parameters.filter(move |p| matrices || p.shape.len() == 1);
+        kept.map(|p| p.shape.iter().product::<usize>() as u64).sum::<u64>()
+    };
+    Ok(ModelSize {
+        parameters: sizes(true),
+        in_products,
+        read_per_token: in_products + sizes(false),
+    })
+}
+
+impl BenchModel {
+    /// Random weights, of the size they would have at the beginning of training.
+    pub fn random(name: &str, network: Network) -> Self {
+        let mut random = Random::new(1);
+        let parameters: BTreeMap<String, Tensor> = network
+            .parameters()
+            .into_iter()
+            .map(|spec| {
+                let values = initial_values(&spec, &mut random);
+                (spec.name, Tensor::from_slice(&spec.shape, &values))
+            })
+            .collect();
+        let loaded = LoadedModel { network, parameters, tokenizer: None };
+        Self { name: name.to_owned(), loaded, path: None }
+    }
+
+    /// The weights of a file or directory.
+    ///
+    /// # Errors
+    /// When there is no model that can be used.
+    pub fn load(path: &Path) -> Result<Self> {
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { name, loaded: load_model(path)?, path: Some(path.to_owned()) })
+    }
+
+    fn check_length(&self, tokens: usize) -> Result<()> {
+        let most = self.loaded.network.max_positions();
+        if (1..=most).contains(&tokens) {
+            return Ok(());
+        }
+        let message = format!("{tokens} tokens were asked for; {} takes 1 to {most}", self.name);
+        Err(Error::new(ErrorKind::Size, message))
+    }
+
+    fn tokens(&self, count: usize) -> Vec<u32> {
+        let mut random = Random::new(3);
+        let vocab = self.loaded.network.vocab_size() as u64;
+        (0..count).map(|_| random.below(vocab) as u32).collect()
+    }
+}
+
+/// Uniform numbers of the deviation that training begins with: drawing normal ones for hundreds
+/// of millions of parameters would take longer than measuring.
+fn initial_values(spec: &ParameterSpec, random: &mut Random) -> Vec<f32> {
+    let count = spec.shape.iter().product();
+    match spec.initialization {
+        Initialization::Normal { deviation } => {
+            let width = deviation * 12f64.sqrt();
+            (0..count).map(|_| ((random.uniform() - 0.5) * width) as f32).collect()
+        }
+        _ => vec![1.0; count],
+    }
+}
+
+/// What getting ready is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadTest {
+    /// From the file to a model; only for models that are files.
+    File,
+    /// From the file, or from weights in memory, to the logits of the first token after a short
+    /// prompt, compilation included.
+    FirstToken,
+    /// All programs of a training step, from the network to executables.
+    CompileTraining,
+}
+
+impl LoadTest {
+    /// Every test.
+    pub const ALL: [Self; 3] = [Self::File, Self::FirstToken, Self::CompileTraining];
+}
+
+impl Bench<'_> {
+    /// Optimizer steps of `batch` sequences of `tokens` tokens each: forward, backward and
+    /// AdamW, in ms. Takes the model, so that its weights are not in memory twice.
+    ///
+    /// # Errors
+    /// When the model does not take so many tokens, the device fails, or gradients are not
+    /// finite.
+    pub fn train(
+        &mut self,
+        mut model: BenchModel,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<TestResult> {
+        model.check_length(tokens)?;
+        let size = model_work(&model.loaded.network)?;
+        let work = Work::training_step(size.in_products, size.parameters, batch * tokens);
+        let device = self.device.clone();
+        let measurement = self.measure(work, || {
+            let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
+            Ok(move || step.run())
+        })?;
+        let result = self.result(
+            format!("train {batch}x{tokens}"),
+            &model.name,
+            Unit::Milliseconds,
+            &measurement,
+            |seconds| seconds * 1e3,
+        );
+        Ok(sized(result, size, batch, tokens))
+    }
+
+    /// Reading prompts of `tokens` tokens, in tokens a second.
+    ///
+    /// # Errors
+    /// When the model does not take so many tokens, or the device fails.
+    pub fn prefill(&mut self, model: &BenchModel, tokens: usize) -> Result<TestResult> {
+        model.check_length(tokens)?;
+        let size = model_work(&model.loaded.network)?;
+        let device = self.device.clone();
+        let measurement = self.measure(Work::prefill(size.in_products, tokens), || {
+            let prompt = model.tokens(tokens);
+            let mut generator = Generator::new(&model.loaded, device, None)?;
+            Ok(move || {
+                generator.reset();
+                let begin = Instant::now();
+                generator.read(&prompt)?;
+                Ok(begin.elapsed().as_secs_f64())
+            })
+        })?;
+        let rate = |seconds| tokens as f64 / seconds;
+        let test = format!("pp{tokens}");
+        let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
+        Ok(sized(result, size, 1, tokens))
+    }
+
+    /// Generating `tokens` tokens one by one from nothing, in tokens a second. What to generate
+    /// is known before, so that sampling is not measured.
+    ///
+    /// # Errors
+    /// When the model does not take so many tokens, or the device fails.
+    pub fn decode(&mut self, model: &BenchModel, tokens: usize) -> Result<TestResult> {
+        model.check_length(tokens)?;
+        let size = model_work(&model.loaded.network)?;
+        let work = Work::decode(size.read_per_token * 4, tokens);
+        let device = self.device.clone();
+        let measurement = self.measure(work, || {
+            let text = model.tokens(tokens);
+            let mut generator = Generator::new(&model.loaded, device, None)?;
+            Ok(move || {
+                generator.reset();
+                let begin = Instant::now();
+                for &token in &text {
+                    generator.read(&[token])?;
+                }
+                Ok(begin.elapsed().as_secs_f64())
+            })
+        })?;
+        let rate = |seconds| tokens as f64 / seconds;
+        let test = format!("tg{tokens}");
+        let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
+        Ok(sized(result, size, 1, tokens))
+    }
+
+    /// How long it takes to get ready, in ms. `None` for [`LoadTest::File`] of a model that is
+    /// not a file.
+    ///
+    /// # Errors
+    /// When loading or compiling fails.
+    pub fn load(&mut self, model: &BenchModel, test: LoadTest) -> Result<Option<TestResult>> {
+        let size = model_work(&model.loaded.network)?;
+        let network = &model.loaded.network;
+        let device = self.device.clone();
+        let nothing = Work::default();
+        let (name, tokens, measurement) = match (test, &model.path) {
+            (LoadTest::File, None) => return Ok(None),
+            (LoadTest::File, Some(path)) => {
+                let run = || timed(|| load_model(path));
+                ("load".to_owned(), None, self.measure(nothing, || Ok(run))?)
+            }
+            (LoadTest::FirstToken, path) => {
+                let count = SHORT_PROMPT.min(network.max_positions());
+                let prompt = model.tokens(count);
+                let first_token = || {
+                    let loaded = path.as_deref().map(load_model).transpose()?;
+                    let loaded = loaded.as_ref().unwrap_or(&model.loaded);
+                    let mut generator = Generator::new(loaded, device.clone(), None)?;
+                    generator.read(&prompt)?;
+                    Ok::<_, orion_engine::Error>(generator)
+                };
+                let run = || timed(first_token);
+                ("first token".to_owned(), Some(count), self.measure(nothing, || Ok(run))?)
+            }
+            (LoadTest::CompileTraining, _) => {
+                let count = network.max_positions().min(256);
+                let run = || timed(|| TrainingPrograms::new(&*device, network, 1, count));
+                let name = format!("compile train 1x{count}");
+                (name, Some(count), self.measure(nothing, || Ok(run))?)
+            }
+        };
+        let milliseconds = |seconds| seconds * 1e3;
+        let unit = Unit::Milliseconds;
+        let result = self.result(name, &model.name, unit, &measurement, milliseconds);
+        Ok(Some(TestResult { tokens, ..sized(result, size, 1, 0) }))
+    }
+}
+
+/// Seconds of some work, without those of dropping what it gives.
+fn timed<T, E: Into<Error>>(work: impl FnOnce() -> std::result::Result<T, E>) -> Result<f64> {
+    let begin = Instant::now();
+    let given = work();
+    let seconds = begin.elapsed().as_secs_f64();
+    given.map(|_| seconds).map_err(Into::into)
+}
+
+fn sized(result: TestResult, size: ModelSize, batch: usize, tokens: usize) -> TestResult {
+    TestResult {
+        batch: Some(batch),
+        tokens: Some(tokens),
+        parameters: Some(size.parameters),
+        size_bytes: Some(size.parameters * 4),
+        ..result
+    }
+}
+
+/// What the engine compiles for a step of one micro-batch.
+struct TrainingPrograms {
+    gradients: Box<dyn Executable>,
+    update: Box<dyn Executable>,
+}
+
+impl TrainingPrograms {
+    fn new(device: &dyn Device, network: &Network, batch: usize, tokens: usize) -> Result<Self> {
+        let mut index = WeightIndex::new();
+        network.add_tables(&mut index, tokens);
+        let gradients = gradient_program(network, &index, batch, tokens, false);
+        let update = update_program(network, &TrainConfig::default().optimizer);
+        Ok(Self {
+            gradients: device.compile(&gradients, index.weights())?,
+            update: device.compile(&update, index.weights())?,
+        })
+    }
+}
+
+/// A parameter's surfaces, each with its name in the programs.
+struct Parameter {
+    value: (String, Surface),
+    gradient: (String, Surface),
+    moments: [(String, Surface); 2],
+}
+
+struct TrainingStep {
+    programs: TrainingPrograms,
+    parameters: Vec<Parameter>,
+    tokens: Surface,
+    targets: Surface,
+    one: Surface,
+    rate: Surface,
+    corrections: [Surface; 2],
+    loss: Surface,
+    norm: Surface,
+    finite: Surface,
+}
+
+impl TrainingStep {
+    /// Takes the weights out of the model.
+    fn new(
+        device: &dyn Device,
+        model: &mut BenchModel,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<Self> {
+        let ids: Vec<i32> = model.tokens(batch * tokens).iter().map(|&t| t as i32).collect();
+        let LoadedModel { network, parameters: weights, .. } = &mut model.loaded;
+        let programs = TrainingPrograms::new(device, network, batch, tokens)?;
+        let parameters = network.parameters().into_iter().map(|spec| {
+            let name = program_name(&spec.name);
+            let tensor = weights.remove(&spec.name).expect("a tensor for every parameter");
+            let value = Surface::from_slice(&spec.shape, &tensor.to_f32_vec());
+            let zeros = || Surface::zeros(Layout::dense(DType::F32, &spec.shape));
+            Parameter {
+                gradient: (format!("{name}_grad"), zeros()),
+                moments: ["m", "v"].map(|moment| (format!("{name}_{moment}"), zeros())),
+                value: (name, value),
+            }
+        });
+        let mut targets = ids.clone();
+        targets.rotate_left(1);
+        let number = |v: f32| Surface::from_slice(&[1], &[v]);
+        Ok(Self {
+            programs,
+            parameters: parameters.collect(),
+            tokens: Surface::from_slice(&[ids.len()], &ids),
+            targets: Surface::from_slice(&[ids.len()], &targets),
+            one: number(1.0),
+            rate: number(1e-4),
+            corrections: [number(0.1), number(0.05)],
+            loss: number(0.0),
+            norm: number(0.0),
+            finite: number(0.0),
+        })
+    }
+
+    /// Seconds of one step.
+    fn run(&mut self) -> Result<f64> {
+        let begin = Instant::now();
+        let mut bindings = Bindings::new();
+        bindings.input("tokens", &self.tokens).input("targets", &self.targets);
+        bindings.input("loss_scale", &self.one).output("loss", &mut self.loss);
+        for p in &mut self.parameters {
+            bindings.input(&p.value.0, &p.value.1);
+            bindings.output(&p.gradient.0, &mut p.gradient.1);
+        }
+        self.programs.gradients.run(&mut bindings)?;
+
+        let [first, second] = &self.corrections;
+        let mut bindings = Bindings::new();
+        bindings
+            .input("learning_rate", &self.rate)
+            .input("beta1_correction", first)
+            .input("beta2_correction", second)
+            .input("gradient_scale", &self.one)
+            .output("gradient_norm", &mut self.norm)
+            .output("finite", &mut self.finite);
+        for p in &mut self.parameters {
+            bindings.update(&p.value.0, &mut p.value.1);
+            bindings.input(&p.gradient.0, &p.gradient.1);
+            for (name, surface) in &mut p.moments {
+                bindings.update(name, surface);
+            }
+        }
+        self.programs.update.run(&mut bindings)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let (loss, norm) = (self.loss.elements::<f32>()[0], self.norm.elements::<f32>()[0]);
+        if !loss.is_finite() || self.finite.elements::<f32>() != [1.0] {
+            let message = format!("the step gave a loss of {loss} and a gradient norm of {norm}");
+            return Err(Error::new(ErrorKind::NotFinite, message));
+        }
+        Ok(seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_counted_by_hand() {
+        let network = orion_models::preset("stories110m").unwrap().network();
+        let size = model_work(&network).unwrap();
+        assert_eq!(size.parameters, 109_529_856);
+        // 12 layers of 4 · 768² and 3 · 768 · 2048, and a classifier of 32000 · 768.
+        assert_eq!(size.in_products, 12 * (4 * 768 * 768 + 3 * 768 * 2048) + 32000 * 768);
+        // Two norms a layer and one at the end.
+        assert_eq!(size.read_per_token, size.in_products + 25 * 768);
+        assert_eq!(size.read_per_token, size.parameters, "the embedding is the classifier");
+        let flops = Work::training_step(size.in_products, size.parameters, 256).flops;
+        assert_eq!((flops / 1e9).round(), 168.0);
+    }
+}

@@ -1,0 +1,262 @@
+//! Chooses what `orion-bench` measures, on which device and beside which machine.
+
+use crate::arguments::{
+    Bench as Command, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
+    BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
+};
+use crate::devices::device;
+use crate::exit::Exit;
+use crate::failure::{Context, Failure, Result};
+use crate::printer::Printer;
+use orion_bench::{
+    Bench, BenchModel, GEMM_SHAPES, GemmKind, Limits, LoadTest, MachineInfo, MachineRates, Report,
+    Settings, TestResult, compare, cpu_name, markdown, measure_machine, text,
+};
+use orion_cpu::machine::Meter;
+use orion_engine::edit_distance;
+use orion_mil::bundle::Bundle;
+use orion_models::{PRESETS, preset};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Measurements of the machine before anything else.
+const MACHINE_REPETITIONS: usize = 3;
+
+pub(crate) fn bench(command: &Command, printer: &Printer) -> Result {
+    match command {
+        Command::Machine(a) => machine(a, printer),
+        Command::Gemm(a) => gemm(a, printer),
+        Command::Program(a) => program(a, printer),
+        Command::Prefill(a) => prefill(a, printer),
+        Command::Decode(a) => decode(a, printer),
+        Command::Train(a) => train(a, printer),
+        Command::Load(a) => load(a, printer),
+    }
+}
+
+/// The machine's limits as benchmarks want them.
+struct Machine(Meter);
+
+impl Limits for Machine {
+    fn f32_flops(&mut self) -> f64 {
+        self.0.f32_flops()
+    }
+
+    fn bf16_flops(&mut self) -> Option<f64> {
+        self.0.bf16_flops()
+    }
+
+    fn read_bandwidth(&mut self) -> f64 {
+        self.0.read_bandwidth()
+    }
+
+    fn adamw_bandwidth(&mut self) -> f64 {
+        self.0.adamw_bandwidth()
+    }
+
+    fn release(&mut self) {
+        self.0.release();
+    }
+}
+
+fn machine(arguments: &BenchMachine, printer: &Printer) -> Result {
+    let options = &arguments.options;
+    // Refuses devices that do not exist, as every other benchmark does.
+    let device = device(&options.device)?;
+    let (info, results) = measured(threads(options, device.name()), options.repetitions.get());
+    finish(options, Report { machine: info, results }, printer)
+}
+
+fn gemm(arguments: &BenchGemm, printer: &Printer) -> Result {
+    check_precision(arguments.precision)?;
+    let wanted = arguments.model.as_deref();
+    let shapes: Vec<_> =
+        GEMM_SHAPES.iter().filter(|s| wanted.is_none_or(|name| s.model == name)).collect();
+    if shapes.is_empty() {
+        let mut names: Vec<&str> = GEMM_SHAPES.iter().map(|s| s.model).collect();
+        names.dedup();
+        let message = format!("there are no shapes of `{}`", wanted.unwrap_or_default());
+        return Err(Failure::usage(message).hint(format!("there are {}", names.join(", "))));
+    }
+    with_bench(&arguments.options, printer, |bench| {
+        let count = (shapes.len() * GemmKind::ALL.len()) as u64;
+        let progress = printer.progress(count, "{bar:24} {pos}/{len}  {msg}");
+        let mut results = Vec::new();
+        for shape in shapes {
+            for kind in GemmKind::ALL {
+                let what = format!("{} {}x{}", kind.name(), shape.outputs, shape.inputs);
+                progress.set(results.len() as u64, what);
+                results.push(bench.gemm(shape, kind, arguments.tokens.get())?);
+            }
+        }
+        Ok(results)
+    })
+}
+
+fn program(arguments: &BenchProgram, printer: &Printer) -> Result {
+    let bundle = Bundle::load(&arguments.file)?;
+    let path = &arguments.file;
+    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    with_bench(&arguments.options, printer, |bench| {
+        let (result, plan) = bench.program(&name, &bundle.program, &bundle.weights)?;
+        if arguments.explain {
+            match arguments.options.format {
+                // Standard output is the report alone.
+                BenchFormat::Json => printer.report(plan.trim_end()),
+                BenchFormat::Text | BenchFormat::Md => printer.data_line(plan)?,
+            }
+        }
+        Ok(vec![result])
+    })
+}
+
+fn prefill(arguments: &BenchPrefill, printer: &Printer) -> Result {
+    check_one_sequence(arguments.batch)?;
+    let model = model(&arguments.model)?;
+    let tokens = length(arguments.tokens, 512, &model);
+    with_bench(&arguments.options, printer, |bench| Ok(vec![bench.prefill(&model, tokens)?]))
+}
+
+fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
+    check_one_sequence(arguments.batch)?;
+    let model = model(&arguments.model)?;
+    let tokens = length(arguments.tokens, 128, &model);
+    with_bench(&arguments.options, printer, |bench| Ok(vec![bench.decode(&model, tokens)?]))
+}
+
+fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
+    let model = model(&arguments.model)?;
+    let tokens = length(arguments.tokens, 256, &model);
+    let batch = arguments.batch.get();
+    with_bench(&arguments.options, printer, |bench| Ok(vec![bench.train(model, batch, tokens)?]))
+}
+
+fn load(arguments: &BenchLoad, printer: &Printer) -> Result {
+    let model = model(&arguments.model)?;
+    with_bench(&arguments.options, printer, |bench| {
+        let mut results = Vec::new();
+        for test in LoadTest::ALL {
+            results.extend(bench.load(&model, test)?);
+        }
+        Ok(results)
+    })
+}
+
+/// Measures the machine, does the work, and reports both.
+fn with_bench(
+    options: &BenchOptions,
+    printer: &Printer,
+    work: impl FnOnce(&mut Bench<'_>) -> Result<Vec<TestResult>>,
+) -> Result {
+    let device = device(&options.device)?;
+    let threads = threads(options, device.name());
+    let (machine, _) = measured(threads, MACHINE_REPETITIONS);
+    let settings =
+        Settings { repetitions: options.repetitions.get(), warm_up: options.warm_up.get() };
+    let mut limits = Machine(Meter::new(threads));
+    let results = work(&mut Bench { device, threads, settings, limits: &mut limits })?;
+    finish(options, Report { machine, results }, printer)
+}
+
+/// Threads that the device works with.
+fn threads(options: &BenchOptions, device: &str) -> usize {
+    match device {
+        "cpu:reference" => 1,
+        _ => options.device.threads.map_or_else(available_threads, NonZeroUsize::get),
+    }
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// The limits of one thread, and of that many.
+fn measured(threads: usize, repetitions: usize) -> (MachineInfo, Vec<TestResult>) {
+    let mut limits: Vec<MachineRates> = Vec::new();
+    let mut results = Vec::new();
+    let mut counts = vec![1, threads];
+    counts.dedup();
+    for count in counts {
+        let (rates, more) = measure_machine(&mut Machine(Meter::new(count)), count, repetitions);
+        limits.push(rates);
+        results.extend(more);
+    }
+    let machine = MachineInfo {
+        cpu: cpu_name(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        system: std::env::consts::OS.to_owned(),
+        instructions: Meter::new(threads).instructions().to_owned(),
+        threads: available_threads(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: option_env!("ORION_COMMIT").map(str::to_owned),
+        unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        limits,
+    };
+    (machine, results)
+}
+
+fn finish(options: &BenchOptions, mut report: Report, printer: &Printer) -> Result {
+    if let Some(path) = &options.compare {
+        let bytes = std::fs::read(path).context(path.display())?;
+        let before = Report::from_json(&bytes).context(path.display())?;
+        if compare(&before, &mut report) == 0 {
+            let message = format!("{}: nothing in it is the same test", path.display());
+            return Err(Failure::new(message)
+                .hint("test, model, precision, device, threads, batch and tokens must agree"));
+        }
+    }
+    match options.format {
+        BenchFormat::Text => printer.data(text(&report))?,
+        BenchFormat::Md => printer.data(markdown(&report))?,
+        BenchFormat::Json => printer.data_line(report.to_json())?,
+    }
+    let slower: Vec<&str> = report
+        .results
+        .iter()
+        .filter(|r| r.compared.is_some_and(|c| c.slower))
+        .map(|r| r.test.as_str())
+        .collect();
+    if slower.is_empty() {
+        return Ok(Exit::Success);
+    }
+    printer.warn(format_args!("more than 10 % slower than before: {}", slower.join(", ")));
+    Ok(Exit::No)
+}
+
+/// A preset with random weights, or a model from a path.
+fn model(choice: &BenchedModel) -> Result<BenchModel> {
+    check_precision(choice.precision)?;
+    let name = choice.model.as_str();
+    if let Some(preset) = preset(name) {
+        return Ok(BenchModel::random(name, preset.network()));
+    }
+    if Path::new(name).exists() {
+        return Ok(BenchModel::load(Path::new(name))?);
+    }
+    let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
+    let nearest = names.iter().min_by_key(|n| edit_distance(n, name)).copied();
+    let message = format!("{name} is neither a file nor a preset; there are {}", names.join(", "));
+    Err(Failure::usage(message).hint(format!("did you mean `{}`?", nearest.unwrap_or_default())))
+}
+
+fn length(asked: Option<NonZeroUsize>, default: usize, model: &BenchModel) -> usize {
+    asked.map_or(default.min(model.loaded.network.max_positions()), NonZeroUsize::get)
+}
+
+fn check_precision(precision: Precision) -> Result<()> {
+    let name = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::Bf16 => "bf16",
+        Precision::F16 => "f16",
+        Precision::Int8 => "int8",
+    };
+    Err(Failure::usage(format!("--precision {name} is not there yet; f32 is")))
+}
+
+fn check_one_sequence(batch: NonZeroUsize) -> Result<()> {
+    if batch.get() == 1 {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("--batch {batch} is not there yet; generation takes one sequence")))
+}
