@@ -1,9 +1,10 @@
 //! A program and its weights as a directory: `model.mil` and the weight files it names.
 //!
-//! A compiled `.mlmodelc` is one of these with more files in it, which are left alone. This module
-//! is the only one of the crate that touches the file system.
+//! A compiled `.mlmodelc` is one of these with more files in it, which are left alone. Other ways
+//! to keep a program are [`crate::package`]'s; nothing else of the crate touches the file system.
 
 use crate::blob::{BlobError, blob_references, load_weights, write_blob_file};
+use crate::proto::ProtoError;
 use crate::text::{ParseError, parse, print};
 use crate::{Program, WeightError, Weights};
 use orion_tensor::{AlignedBytes, Bytes};
@@ -50,23 +51,27 @@ impl Bundle {
             (path.parent().unwrap_or(Path::new("")).to_owned(), path.to_owned())
         };
         let bytes = read(&program_file).map_err(|e| BundleError::io(&program_file, e))?;
-        let text = std::str::from_utf8(&bytes).map_err(|e| {
-            let message =
-                format!("expected UTF-8 text, found other bytes from {}", e.valid_up_to());
-            BundleError::new(BundleErrorKind::NotText, &program_file, message)
-        })?;
-        let program = parse(text).map_err(|e| {
-            BundleError::caused(BundleErrorKind::Program, &program_file, Cause::Text(e))
-        })?;
+        let program = parse_text(&bytes, &program_file)?;
+        Self::with_weights_in(program, &directory, &program_file, read)
+    }
+
+    /// Finds the weights of a program that was read from a file, in the directory that its
+    /// weights' names are relative to.
+    pub(crate) fn with_weights_in(
+        program: Program,
+        directory: &Path,
+        program_file: &Path,
+        read: &dyn Fn(&Path) -> io::Result<Bytes>,
+    ) -> Result<Self, BundleError> {
         for reference in blob_references(&program) {
-            inside(reference.file, &program_file)?;
+            inside(reference.file, program_file)?;
         }
-        let open = |file: &str| match inside(file, &program_file) {
+        let open = |file: &str| match inside(file, program_file) {
             Ok(relative) => read(&directory.join(relative)),
             Err(error) => Err(io::Error::other(error.to_string())),
         };
         let weights = load_weights(&program, open).map_err(|e| {
-            BundleError::caused(BundleErrorKind::Weights, &directory, Cause::Blob(e))
+            BundleError::caused(BundleErrorKind::Weights, directory, Cause::Blob(e))
         })?;
         Ok(Self { program, weights })
     }
@@ -77,38 +82,29 @@ impl Bundle {
     /// When `directory` exists and is not empty, the weights lack a blob the program names, a
     /// weight file's name would be outside the directory, or writing fails.
     pub fn save(&self, directory: &Path) -> Result<(), BundleError> {
+        self.check_weights(directory)?;
+        write_directory(directory, |partial| self.write_files(partial))
+    }
+
+    /// Refuses a program whose weights are not there, or not inside the directory.
+    pub(crate) fn check_weights(&self, directory: &Path) -> Result<(), BundleError> {
         for reference in blob_references(&self.program) {
             inside(reference.file, directory)?;
             self.weights.resolve(reference.value).map_err(|e| {
                 BundleError::caused(BundleErrorKind::Weights, directory, Cause::Missing(e))
             })?;
         }
-        let Some(name) = directory.file_name() else {
-            let message = "the path does not end in a name";
-            return Err(BundleError::new(BundleErrorKind::UnsafePath, directory, message));
-        };
-        if is_occupied(directory).map_err(|e| BundleError::io(directory, e))? {
-            let message = "nothing is written over";
-            return Err(BundleError::new(BundleErrorKind::AlreadyExists, directory, message));
-        }
-        let parent = match directory.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let partial = format!(".{}.partial-{}", name.to_string_lossy(), std::process::id());
-        let partial = parent.join(partial);
-        let written = self.write_files(&partial).and_then(|()| {
-            fs::rename(&partial, directory).map_err(|e| BundleError::io(directory, e))
-        });
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = fs::remove_dir_all(&partial);
-        }
-        written
+        Ok(())
     }
 
     fn write_files(&self, directory: &Path) -> Result<(), BundleError> {
-        fs::create_dir_all(directory).map_err(|e| BundleError::io(directory, e))?;
+        self.write_weights(directory)?;
+        let path = directory.join(PROGRAM_FILE);
+        write_file(&path, print(&self.program).as_bytes())
+    }
+
+    /// Writes every weight file to its place in a directory.
+    pub(crate) fn write_weights(&self, directory: &Path) -> Result<(), BundleError> {
         for (file, tensors) in self.weights.files() {
             let path = directory.join(inside(file, directory)?);
             if path == directory.join(PROGRAM_FILE) {
@@ -121,11 +117,52 @@ impl Bundle {
                 })
             })?;
         }
-        let path = directory.join(PROGRAM_FILE);
-        write_synced(&path, |out| {
-            out.write_all(print(&self.program).as_bytes()).map_err(|e| BundleError::io(&path, e))
-        })
+        Ok(())
     }
+}
+
+/// The program that a file's bytes are the text of.
+pub(crate) fn parse_text(bytes: &[u8], file: &Path) -> Result<Program, BundleError> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let message = format!("expected UTF-8 text, found other bytes from {}", e.valid_up_to());
+        BundleError::new(BundleErrorKind::NotText, file, message)
+    })?;
+    parse(text).map_err(|e| BundleError::caused(BundleErrorKind::Program, file, Cause::Text(e)))
+}
+
+/// Has a new directory written under another name, and then gives it its own: it appears complete
+/// or not at all.
+pub(crate) fn write_directory(
+    directory: &Path,
+    write: impl FnOnce(&Path) -> Result<(), BundleError>,
+) -> Result<(), BundleError> {
+    let Some(name) = directory.file_name() else {
+        let message = "the path does not end in a name";
+        return Err(BundleError::new(BundleErrorKind::UnsafePath, directory, message));
+    };
+    if is_occupied(directory).map_err(|e| BundleError::io(directory, e))? {
+        let message = "nothing is written over";
+        return Err(BundleError::new(BundleErrorKind::AlreadyExists, directory, message));
+    }
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let partial = format!(".{}.partial-{}", name.to_string_lossy(), std::process::id());
+    let partial = parent.join(partial);
+    let written = fs::create_dir_all(&partial)
+        .map_err(|e| BundleError::io(&partial, e))
+        .and_then(|()| write(&partial))
+        .and_then(|()| fs::rename(&partial, directory).map_err(|e| BundleError::io(directory, e)));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    written
+}
+
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
+    write_synced(path, |out| out.write_all(bytes).map_err(|e| BundleError::io(path, e)))
 }
 
 /// Whether something is there that renaming would replace or fail on; an empty directory is not.
@@ -153,7 +190,7 @@ fn write_synced(
 }
 
 /// The whole file, aligned so that tensors can be used where they lie.
-fn read_aligned(path: &Path) -> io::Result<Bytes> {
+pub(crate) fn read_aligned(path: &Path) -> io::Result<Bytes> {
     let mut file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut bytes = AlignedBytes::zeroed(length);
@@ -187,10 +224,11 @@ struct Inner {
 }
 
 #[derive(Debug)]
-enum Cause {
+pub(crate) enum Cause {
     Message(String),
     Io(io::Error),
     Text(ParseError),
+    Proto(ProtoError),
     Blob(BlobError),
     Missing(WeightError),
 }
@@ -203,8 +241,13 @@ pub enum BundleErrorKind {
     Io,
     /// The program is not text.
     NotText,
-    /// The program is not MIL; the source is a [`ParseError`].
+    /// The program is not MIL, or cannot be written; the source is a [`ParseError`] or a
+    /// [`ProtoError`].
     Program,
+    /// A package's list of files is damaged, or lacks the model.
+    Manifest,
+    /// It holds the several models of a pipeline, not one program.
+    Pipeline,
     /// Weights are missing, damaged or not what the program says.
     Weights,
     /// A path leads out of the bundle, or is none that a bundle can have.
@@ -214,15 +257,15 @@ pub enum BundleErrorKind {
 }
 
 impl BundleError {
-    fn caused(kind: BundleErrorKind, path: &Path, cause: Cause) -> Self {
+    pub(crate) fn caused(kind: BundleErrorKind, path: &Path, cause: Cause) -> Self {
         Self(Box::new(Inner { kind, path: path.to_owned(), cause }))
     }
 
-    fn new(kind: BundleErrorKind, path: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: BundleErrorKind, path: &Path, message: impl Into<String>) -> Self {
         Self::caused(kind, path, Cause::Message(message.into()))
     }
 
-    fn io(path: &Path, error: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, error: io::Error) -> Self {
         Self::caused(BundleErrorKind::Io, path, Cause::Io(error))
     }
 
@@ -245,6 +288,8 @@ impl fmt::Display for BundleError {
             BundleErrorKind::NotText => "not a program",
             BundleErrorKind::AlreadyExists => "already exists",
             BundleErrorKind::UnsafePath => "not a path of a bundle",
+            BundleErrorKind::Manifest => "not a package",
+            BundleErrorKind::Pipeline => "a pipeline",
             BundleErrorKind::Program | BundleErrorKind::Weights => "",
         };
         let separator = if phrase.is_empty() { "" } else { ": " };
@@ -253,6 +298,7 @@ impl fmt::Display for BundleError {
             Cause::Message(message) => f.write_str(message),
             Cause::Io(e) => e.fmt(f),
             Cause::Text(e) => e.fmt(f),
+            Cause::Proto(e) => e.fmt(f),
             Cause::Blob(e) => e.fmt(f),
             Cause::Missing(e) => e.fmt(f),
         }
@@ -271,6 +317,7 @@ impl std::error::Error for BundleError {
             Cause::Message(_) => None,
             Cause::Io(e) => Some(e),
             Cause::Text(e) => Some(e),
+            Cause::Proto(e) => Some(e),
             Cause::Blob(e) => Some(e),
             Cause::Missing(e) => Some(e),
         }

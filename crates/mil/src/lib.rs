@@ -5,7 +5,7 @@
 //! with typed operands and resolved constants, which devices, autodiff and passes match on.
 //! [`typed::analyze`] goes from the first to the second, [`encode::encode`] back.
 //!
-//! The crate is pure: no I/O outside [`bundle`] but through callers' readers, no clock, no
+//! The crate is pure: no I/O outside [`bundle`] and [`package`] but through callers' readers, no clock, no
 //! threads.
 
 pub mod blob;
@@ -20,6 +20,7 @@ mod hoist;
 pub mod infer;
 pub mod op;
 pub mod op_table;
+pub mod package;
 mod program;
 pub mod proto;
 pub mod text;

@@ -2,6 +2,7 @@
 
 mod blob_files;
 mod bundles;
+mod packages;
 mod proto_models;
 mod support;
 mod text_corpus;
