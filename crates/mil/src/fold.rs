@@ -79,6 +79,9 @@ pub fn recipes(function: &Function, ops: &[Op]) -> Vec<Option<Recipe>> {
     recipes
 }
 
+/// What is wrong with operations, each with its position in the body.
+pub type Problems = Vec<(usize, String)>;
+
 /// The tensor of every constant of a function's body, in program order.
 ///
 /// # Errors
@@ -87,7 +90,7 @@ pub fn constants(
     function: &Function,
     ops: &[Op],
     weights: &Weights,
-) -> Result<Vec<(ValueId, Tensor)>, Vec<(usize, String)>> {
+) -> Result<Vec<(ValueId, Tensor)>, Problems> {
     let recipes = recipes(function, ops);
     let (mut tensors, mut problems) = (Vec::new(), Vec::new());
     for (position, operation) in function.body.operations.iter().enumerate() {
