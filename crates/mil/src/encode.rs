@@ -1,6 +1,7 @@
 //! From meaning back to an operation as MIL writes it.
 
 mod compressed;
+mod spatial;
 
 use crate::infer::range_end;
 use crate::op::{PadMode, Unary};
@@ -197,6 +198,8 @@ pub fn encode(op: &Op, values: &Values, output_count: usize) -> Encoded {
             .parameter("sort", Value::bool(true))
             .parameter("return_indices", Value::bool(output_count > 1))
             .parameter("output_indices_dtype", Value::string("int32")),
+        Op::Spatial(op) => spatial::spatial(op, values),
+        Op::Recurrent(op) => spatial::recurrent(op),
         Op::Constexpr(op) => compressed::constexpr(op),
         Op::ReadState { state } => named("read_state").operand("input", *state),
         Op::WriteState { state, data } => {

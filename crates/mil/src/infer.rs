@@ -9,6 +9,7 @@ mod contraction;
 mod elementwise;
 mod indexing;
 mod movement;
+mod spatial;
 
 use crate::{Data, Dim, Op, TensorType, Type, Value, ValueId, Values};
 use orion_tensor::DType;
@@ -57,6 +58,8 @@ pub fn output_types(op: &Op, values: &Values) -> Result<Vec<Type>, String> {
             })?;
             Ok(vec![Type::tensor(*dtype, shape)])
         }
+        Op::Spatial(op) => spatial::types(op, operands),
+        Op::Recurrent(op) => spatial::recurrent(op, operands),
         Op::Constexpr(op) => compressed::types(op, operands),
         Op::Range { dtype, start, step, count } => range(*dtype, *start, *step, *count),
         Op::ReadState { state } => Ok(vec![operands.state("state", *state)?.clone().into()]),

@@ -6,8 +6,12 @@
 //! `W` width, `K` kernel.
 
 mod compressed;
+mod recurrent;
+mod spatial;
 
 pub use compressed::Constexpr;
+pub use recurrent::{Activation, Cell, CellWeights, Recurrent};
+pub use spatial::{Pooling, Rearrangement, Sampling, Spatial};
 
 use crate::{Value, ValueId};
 use orion_tensor::DType;
@@ -375,6 +379,10 @@ pub enum Op {
         /// Smallest first.
         ascending: bool,
     },
+    /// Over the spatial axes of a tensor.
+    Spatial(Spatial),
+    /// A recurrent layer.
+    Recurrent(Box<Recurrent>),
     /// A constant unpacked from fewer bits.
     Constexpr(Constexpr),
     /// The tensor held by a state.
@@ -675,6 +683,8 @@ impl Op {
                 vec![*data, *indices, *updates]
             }
             Self::OneHot { indices, .. } => vec![*indices],
+            Self::Spatial(op) => op.operands(),
+            Self::Recurrent(op) => op.operands(),
             Self::Constexpr(op) => op.operands(),
             Self::ReadState { state } => vec![*state],
             Self::WriteState { state, data } => vec![*state, *data],

@@ -8,6 +8,7 @@ mod arguments;
 mod compressed;
 mod meaning;
 mod placement;
+mod spatial;
 
 use crate::infer::{compatible, output_types};
 use crate::{Block, Diagnostic, Function, Op, Operation, Value, ValueId};

@@ -19,6 +19,7 @@ mod linear_algebra;
 mod normalization;
 mod reduction;
 mod shape;
+mod spatial;
 
 use crate::{CompileError, CompileErrorKind};
 use backward::{Backward, Refusal};
@@ -246,6 +247,12 @@ fn differentiate(
         Op::Const(_) | Op::Fill { .. } | Op::Range { .. } => {}
         // Operands are integers or results are: gradients end here.
         Op::OneHot { .. } | Op::ArgReduce { .. } => {}
+        Op::Spatial(op) => back.spatial(op, outputs[0], g())?,
+        Op::Recurrent(_) => {
+            let what = "the derivative of a recurrent layer cannot be made here yet";
+            return Err(Refusal::NotSupported(what.to_owned()));
+        }
+        // Constants are trained in full precision and packed afterwards.
         Op::Constexpr(_) => return Err(Refusal::NotDifferentiable),
         // What a state held before is not a function of this function's parameters, but what
         // was written to it is, and ordering those is not supported by anyone's compiler.

@@ -144,7 +144,9 @@ impl Lowering<'_> {
             | Op::Pad { .. }
             | Op::BandPart { .. }
             | Op::OneHot { .. }
-            | Op::TopK { .. } => self.evaluate(op, outputs),
+            | Op::TopK { .. }
+            | Op::Spatial(_)
+            | Op::Recurrent(_) => self.evaluate(op, outputs),
         }
     }
 

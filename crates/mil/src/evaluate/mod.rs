@@ -19,8 +19,10 @@ mod movement;
 mod normalization;
 mod numbers;
 mod offsets;
+mod recurrent;
 mod reduction;
 mod selection;
+mod spatial;
 #[cfg(test)]
 mod tests;
 
@@ -137,6 +139,15 @@ pub fn evaluate(
         Op::BandPart { lower, upper, .. } => movement::band_part(x(), *lower, *upper),
         Op::OneHot { size, axis, on, off, .. } => {
             rounded(Numbers::Float(indexed::one_hot(x(), *size, *axis, *on, *off)))?
+        }
+        Op::Spatial(op) => spatial::spatial(op, operands, dtype, &shape)?,
+        Op::Recurrent(op) => {
+            let outputs = recurrent::recurrent(op, operands).into_iter().enumerate();
+            let tensors = outputs.map(|(i, values)| {
+                let (dtype, shape) = output(i)?;
+                Numbers::Float(values).into_tensor(dtype, &shape)
+            });
+            return tensors.collect();
         }
         Op::Constexpr(op) => return compressed::constexpr(op, operands, output_types),
         Op::TopK { k, axis, ascending, .. } => {

@@ -163,7 +163,7 @@ fn conv(op: &Op, operands: Operands<'_>, bias: Option<&TensorType>) -> Types {
 }
 
 /// `⌊(length + before + after - dilation (kernel - 1) - 1) / stride⌋ + 1`
-fn conv_output(
+pub(super) fn conv_output(
     length: usize,
     kernel: usize,
     stride: usize,

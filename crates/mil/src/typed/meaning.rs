@@ -1,9 +1,9 @@
 //! One arm per op name.
 
 use super::arguments::{Arguments, missing};
-use super::{Constants, Refusal, compressed, placement};
+use super::{Constants, Refusal, compressed, placement, spatial};
 use crate::infer::{range_count, rounded};
-use crate::op::{Binary, GeluMode, PadMode, Reduction, ScatterMode, Unary};
+use crate::op::{Binary, GeluMode, PadMode, Pooling, Rearrangement, Reduction, ScatterMode, Unary};
 use crate::{Argument, Binding, Function, Op, Operation, Value, ValueId, op_table};
 use orion_tensor::DType;
 
@@ -175,6 +175,24 @@ fn read(name: &str, a: &mut Arguments<'_>) -> Result<Op, Refusal> {
         }),
         "one_hot" => one_hot(a),
         "topk" => topk(a),
+        "max_pool" => spatial::pool(Pooling::Max, a),
+        "avg_pool" => spatial::pool(Pooling::Average, a),
+        "l2_pool" => spatial::pool(Pooling::L2, a),
+        "conv_transpose" => spatial::conv_transpose(a),
+        "upsample_nearest_neighbor" => spatial::upsample(false, a),
+        "upsample_bilinear" => spatial::upsample(true, a),
+        "resize_nearest_neighbor" => spatial::resize_to(false, a),
+        "resize_bilinear" => spatial::resize_to(true, a),
+        "resize" => spatial::resize(a),
+        "pixel_shuffle" => spatial::rearrange(Rearrangement::PixelShuffle, "upscale_factor", a),
+        "pixel_unshuffle" => {
+            spatial::rearrange(Rearrangement::PixelUnshuffle, "downscale_factor", a)
+        }
+        "depth_to_space" => spatial::rearrange(Rearrangement::DepthToSpace, "block_size", a),
+        "space_to_depth" => spatial::rearrange(Rearrangement::SpaceToDepth, "block_size", a),
+        "sliding_windows" => spatial::sliding_windows(a),
+        "instance_norm" | "l2_norm" | "local_response_norm" => spatial::norm(name, a),
+        "lstm" | "gru" | "rnn" => spatial::recurrent(name, a),
         name if name.starts_with("constexpr_") && op_table::is_known(name) => {
             compressed::read(name, a)
         }
@@ -205,7 +223,7 @@ fn first_rank(a: &Arguments<'_>, values: &[ValueId]) -> Result<usize, Refusal> {
 }
 
 /// An epsilon; its default has x's element type and is rounded to it.
-fn epsilon(a: &mut Arguments<'_>, x: ValueId, default: f64) -> Result<f64, Refusal> {
+pub(super) fn epsilon(a: &mut Arguments<'_>, x: ValueId, default: f64) -> Result<f64, Refusal> {
     let given = a.number("epsilon")?;
     let dtype = a.tensor("x", x)?.dtype;
     match given {

@@ -3,7 +3,7 @@
 use super::Refusal;
 use super::arguments::{Arguments, missing};
 use super::meaning::{required_axis, unknown_choice};
-use crate::{Dim, Op, Value};
+use crate::{Dim, Op, Value, ValueId};
 
 pub(super) fn conv(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
     let x = a.value("x")?;
@@ -13,10 +13,24 @@ pub(super) fn conv(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
     let strides = a.sizes("strides")?.unwrap_or_else(|| vec![1; spatial]);
     let dilations = a.sizes("dilations")?.unwrap_or_else(|| vec![1; spatial]);
     let groups = a.size("groups")?.unwrap_or(1);
+    let kernel = a.shape("weight", weight).map(|w| w.get(2..).unwrap_or_default().to_vec());
+    let pads = paddings(a, x, kernel, &strides, &dilations)?;
+    Ok(Op::Conv { x, weight, bias, strides, pads, dilations, groups })
+}
+
+/// `pad_type` and `pad` as (before, after) per spatial axis. Only `same` asks for sizes.
+pub(super) fn paddings(
+    a: &mut Arguments<'_>,
+    x: ValueId,
+    kernel: Result<Vec<usize>, Refusal>,
+    strides: &[usize],
+    dilations: &[usize],
+) -> Result<Vec<(usize, usize)>, Refusal> {
+    let spatial = a.tensor("x", x)?.rank().saturating_sub(2);
     let pad_type = a.string("pad_type")?.unwrap_or("valid");
     let pad = a.sizes("pad")?;
-    let pads = match pad_type {
-        "valid" => vec![(0, 0); spatial],
+    match pad_type {
+        "valid" => Ok(vec![(0, 0); spatial]),
         "custom" => {
             let flat = pad.unwrap_or_else(|| vec![0; 2 * spatial]);
             if flat.len() != 2 * spatial {
@@ -26,37 +40,28 @@ pub(super) fn conv(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
                     flat.len()
                 )));
             }
-            flat.chunks_exact(2).map(|p| (p[0], p[1])).collect()
+            Ok(flat.chunks_exact(2).map(|p| (p[0], p[1])).collect())
         }
         "same" | "same_lower" => {
             let x = a.shape("x", x)?;
-            let weight = a.shape("weight", weight)?;
-            let fits = weight.len() == x.len()
-                && strides.len() == spatial
-                && dilations.len() == spatial
+            let kernel = kernel?;
+            let fits = [kernel.len(), strides.len(), dilations.len()] == [spatial; 3]
                 && !strides.contains(&0);
             if !fits {
                 return Err(Refusal::invalid(format!(
-                    "x {x:?}, weight {weight:?}, strides {strides:?} and dilations {dilations:?} \
-                     do not fit"
+                    "x {x:?}, a kernel of {kernel:?}, strides {strides:?} and dilations \
+                     {dilations:?} do not fit"
                 )));
             }
-            (0..spatial)
-                .map(|i| {
-                    same_pad(x[i + 2], weight[i + 2], strides[i], dilations[i])
-                        .map(|(small, large)| match pad_type {
-                            "same" => (small, large),
-                            _ => (large, small),
-                        })
-                        .ok_or_else(|| {
-                            Refusal::invalid("the sizes of the convolution are too large")
-                        })
-                })
-                .collect::<Result<_, _>>()?
+            let pad = |i: usize| {
+                let (small, large) = same_pad(x[i + 2], kernel[i], strides[i], dilations[i])?;
+                Some(if pad_type == "same" { (small, large) } else { (large, small) })
+            };
+            let pads: Option<Vec<_>> = (0..spatial).map(pad).collect();
+            pads.ok_or_else(|| Refusal::invalid("the sizes of the windows are too large"))
         }
-        _ => return Err(unknown_choice("pad_type", pad_type)),
-    };
-    Ok(Op::Conv { x, weight, bias, strides, pads, dilations, groups })
+        _ => Err(unknown_choice("pad_type", pad_type)),
+    }
 }
 
 /// The two halves, smaller first, of the padding that gives `⌈length / stride⌉` outputs.

@@ -10,6 +10,7 @@ mod memory;
 mod movement;
 mod network;
 mod reduction;
+mod spatial;
 
 use crate::Case;
 use orion_tensor::{DType, Tolerance};
@@ -23,6 +24,7 @@ pub fn all_cases() -> Vec<Case> {
     movement::add_cases(&mut cases);
     indexed::add_cases(&mut cases);
     compressed::add_cases(&mut cases);
+    spatial::add_cases(&mut cases);
     memory::add_cases(&mut cases);
     network::add_cases(&mut cases);
     failure::add_cases(&mut cases);
@@ -74,7 +76,7 @@ mod tests {
             }
         }
         // The number of variants of `Op`.
-        assert_eq!(met.len(), 38, "a variant of Op has no conformance case, or one was added");
+        assert_eq!(met.len(), 40, "a variant of Op has no conformance case, or one was added");
     }
 
     /// A comparison that lets everything pass would make the suite worthless.
