@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
     Compile(Compile),
-    /// Print, check or run a MIL program
+    /// Print, check, convert, describe or run a MIL program
     #[command(subcommand)]
     Mil(Mil),
     /// Measure models, programs and this machine, beside what the machine can do at most
@@ -357,20 +357,47 @@ pub(crate) enum Mil {
     Print(MilPrint),
     /// List everything that is wrong with a program
     Check(MilCheck),
+    /// Write a program and its weights in another format
+    Convert(MilConvert),
+    /// Describe a program: its functions, their inputs and outputs, operations and weights
+    Info(MilInfo),
     /// Run a program once and describe its outputs
     Run(MilRun),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct MilPrint {
-    /// MIL text, or a bundle directory that holds a `model.mil`
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct MilConvert {
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+
+    /// What to write: NAME.mlpackage, NAME.mil or NAME.mlmodel (programs without weights), or any
+    /// other name for a directory with a `model.mil` and the weights
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MilInfo {
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct MilCheck {
-    /// MIL text, or a bundle directory, whose weights are checked too
+    /// MIL text, a .mlmodel, or a directory as for `print`, whose weights are checked too
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
@@ -381,7 +408,7 @@ pub(crate) struct MilCheck {
 
 #[derive(Debug, Args)]
 pub(crate) struct MilRun {
-    /// MIL text, or a bundle directory that holds a `model.mil`
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 

@@ -13,7 +13,17 @@ fn every_verb_has_a_help_page() {
         "mil",
         "mil print",
         "mil check",
+        "mil convert",
+        "mil info",
         "mil run",
+        "bench",
+        "bench machine",
+        "bench gemm",
+        "bench program",
+        "bench prefill",
+        "bench decode",
+        "bench train",
+        "bench load",
         "devices",
     ] {
         let page = place.line(&format!("{verb} --help")).succeeded();
@@ -42,7 +52,8 @@ fn the_first_page_lists_the_verbs() {
       train       Train a model, from random weights or from existing ones
       eval        Measure loss and perplexity of a model on a token file
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
-      mil         Print, check or run a MIL program
+      mil         Print, check, convert, describe or run a MIL program
+      bench       Measure models, programs and this machine, beside what the machine can do at most
       devices     List the devices of this machine
 
     Options:

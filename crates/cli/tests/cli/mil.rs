@@ -111,8 +111,8 @@ fn files_that_are_not_text() {
     ----- stdout -----
 
     ----- stderr -----
-    error: model.mil: not MIL text: byte 0 is not UTF-8
-    hint: MIL text is the model.mil of a compiled model; .mlmodel files are not text
+    error: model.mil: not a program: expected UTF-8 text, found other bytes from 0
+    hint: MIL text is the model.mil of a compiled model; protobufs have names in .mlmodel
     ");
     assert_snapshot!(place.line("mil run nothing.mil"), @r"
     exit: 3
@@ -224,4 +224,92 @@ fn devices_are_compared_and_the_answer_may_be_no() {
     let report: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!((json.code, &report["equal"]), (1, &Value::Bool(false)));
     run(&place, "-i *=random:3 --against cpu:reference").succeeded();
+}
+
+const CONSTANT: &str = r#"program(1.3)
+{
+    func main<ios18>(state<tensor<fp16, [3]>> cache, tensor<fp32, [2, 3]> x) {
+            tensor<fp32, [3]> w = const()[name = string("w"), val = tensor<fp32, [3]>([0x1p+0, 0x1p-1, 0x0p+0])];
+            tensor<fp32, [2, 3]> y = mul(x = x, y = w)[name = string("y")];
+        } -> (y);
+}
+"#;
+
+#[test]
+fn a_program_is_described() {
+    let place = with_program(CONSTANT);
+    assert_snapshot!(place.line("mil info model.mil"), @r"
+    exit: 0
+    ----- stdout -----
+    program(1.3)
+    weights     0 bytes
+    function    main<ios18>
+      state     cache: state<tensor<fp16, [3]>>
+      input     x: tensor<fp32, [2, 3]>
+      output    y: tensor<fp32, [2, 3]>
+      operations 2
+             1  const
+             1  mul
+    ----- stderr -----
+    ");
+    assert_snapshot!(place.line("mil info . --format json"), @r#"
+    exit: 0
+    ----- stdout -----
+    {"dialect":"1.3","functions":[{"inputs":[{"name":"x","type":"tensor<fp32, [2, 3]>"}],"name":"main","operations":{"const":1,"mul":1},"opset":"ios18","outputs":[{"name":"y","type":"tensor<fp32, [2, 3]>"}],"states":[{"name":"cache","type":"state<tensor<fp16, [3]>>"}]}],"weight_bytes":0}
+    ----- stderr -----
+    "#);
+}
+
+#[test]
+fn programs_are_converted_there_and_back() {
+    let place = with_program(PROGRAM);
+    assert_snapshot!(place.line("mil convert model.mil model.mlpackage"), @r"
+    exit: 0
+    ----- stdout -----
+
+    ----- stderr -----
+    wrote model.mlpackage
+    ");
+    place.line("mil convert model.mlpackage bundle").succeeded();
+    place.line("mil convert bundle again.mlmodel").succeeded();
+    place.line("mil convert again.mlmodel again.mil").succeeded();
+    assert_eq!(place.read("again.mil"), PROGRAM.trim_end());
+    assert_eq!(place.line("mil print model.mlpackage").succeeded(), PROGRAM);
+    assert_eq!(place.line("mil check model.mlpackage").code, 0);
+    let inputs = "-i w=[0,1,2] -i x=[0,0,0,1,1,1] -d cpu:reference";
+    let of_text = place.line(&format!("mil run model.mil {inputs}")).succeeded();
+    assert_eq!(place.line(&format!("mil run model.mlpackage {inputs}")).succeeded(), of_text);
+
+    assert_snapshot!(place.line("mil convert model.mil model.mlpackage"), @r"
+    exit: 3
+    ----- stdout -----
+    
+    ----- stderr -----
+    error: model.mlpackage: already exists: nothing is written over
+    ");
+    assert_snapshot!(place.line("mil convert model.mil again.mil"), @r"
+    exit: 3
+    ----- stdout -----
+    
+    ----- stderr -----
+    error: again.mil: File exists (os error 17)
+    ");
+}
+
+#[test]
+fn damaged_models_are_wrong() {
+    let place = with_program(PROGRAM);
+    place.line("mil convert model.mil model.mlmodel").succeeded();
+    let bytes = std::fs::read(place.path("model.mlmodel")).unwrap();
+    place.write("model.mlmodel", &bytes[..bytes.len() - 1]);
+    assert_eq!(place.line("mil check model.mlmodel").code, 1);
+    assert_eq!(place.line("mil print model.mlmodel").code, 3);
+    place.write("model.mlmodel", "");
+    assert_snapshot!(place.line("mil check model.mlmodel"), @r"
+    exit: 1
+    ----- stdout -----
+    model.mlmodel: the model has no MIL program: it is a neural network or another model of an older format, or cut short
+    ----- stderr -----
+    model.mlmodel: 1 wrong
+    ");
 }

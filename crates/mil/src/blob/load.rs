@@ -76,6 +76,21 @@ fn in_value<'a>(value: &'a Value, owner: &'a str, found: &mut Vec<BlobReference<
     }
 }
 
+/// How many bytes of weight files a program names: every blob once, as its type says, without
+/// metadata. The files need not be there. Blobs of unknown size do not count.
+pub fn declared_weight_bytes(program: &Program) -> u64 {
+    let blobs: BTreeMap<(&str, u64), u64> = blob_references(program)
+        .into_iter()
+        .filter_map(|reference| {
+            let ty = reference.value.ty.as_tensor()?;
+            // A type of more bytes than there are is an error elsewhere.
+            let bits = (ty.element_count()? as u64).saturating_mul(ty.dtype.bits() as u64);
+            Some(((reference.file, reference.offset), bits.div_ceil(8)))
+        })
+        .collect();
+    blobs.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes))
+}
+
 /// Collects every blob that a program names. `open` gives the bytes of a file, under the name the
 /// program uses, and is asked once for each.
 ///

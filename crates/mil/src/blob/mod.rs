@@ -14,7 +14,7 @@ mod write;
 
 pub use error::{BlobError, BlobErrorKind};
 pub(crate) use load::blob_references;
-pub use load::load_weights;
+pub use load::{declared_weight_bytes, load_weights};
 pub(crate) use read::unpack;
 pub use read::{BlobEntry, BlobFile};
 pub(crate) use write::pack;

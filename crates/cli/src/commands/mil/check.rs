@@ -1,9 +1,10 @@
-use super::source::read_program;
+use super::source::{Malformed, read_program};
 use crate::arguments::{Format, MilCheck};
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::printer::Printer;
-use orion_mil::bundle::{Bundle, BundleErrorKind};
+use orion_mil::bundle::{BundleError, BundleErrorKind};
+use orion_mil::package;
 use orion_mil::text::ParseError;
 use orion_mil::{Diagnostic, verify};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use std::path::Path;
 /// One thing that is wrong.
 enum Problem {
     Text(ParseError),
+    Model(BundleError),
     Program(Diagnostic),
     Weights(String),
 }
@@ -21,11 +23,12 @@ enum Problem {
 fn problems(path: &Path) -> Result<Vec<Problem>> {
     let program = match read_program(path)? {
         Ok(program) => program,
-        Err(error) => return Ok(vec![Problem::Text(error)]),
+        Err(Malformed::Text(error)) => return Ok(vec![Problem::Text(error)]),
+        Err(Malformed::Model(error)) => return Ok(vec![Problem::Model(error)]),
     };
     let mut problems: Vec<Problem> = verify(&program).into_iter().map(Problem::Program).collect();
     if path.is_dir() {
-        match Bundle::load(path) {
+        match package::load(path) {
             Err(e)
                 if matches!(e.kind(), BundleErrorKind::Weights | BundleErrorKind::UnsafePath) =>
             {
@@ -50,6 +53,7 @@ pub(crate) fn check(arguments: &MilCheck, printer: &Printer) -> Result {
                         e.column()
                     ))?,
                     Problem::Program(d) => printer.data_line(format_args!("{path}: {d}"))?,
+                    Problem::Model(e) => printer.data_line(e)?,
                     Problem::Weights(message) => {
                         printer.data_line(format_args!("{path}: {message}"))?;
                     }
@@ -70,6 +74,7 @@ pub(crate) fn check(arguments: &MilCheck, printer: &Printer) -> Result {
                     Problem::Program(d) => {
                         json!({ "function": d.function, "place": d.place, "message": d.message })
                     }
+                    Problem::Model(e) => json!({ "message": e.to_string() }),
                     Problem::Weights(message) => json!({ "message": message }),
                 })
                 .collect();

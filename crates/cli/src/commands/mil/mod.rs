@@ -1,6 +1,8 @@
-//! `orion mil`: print, check and run MIL programs.
+//! `orion mil`: print, check, convert, describe and run MIL programs.
 
 mod check;
+mod convert;
+mod info;
 mod inputs;
 mod print;
 mod run;
@@ -14,6 +16,8 @@ pub(crate) fn mil(arguments: &Mil, printer: &Printer) -> Result {
     match arguments {
         Mil::Print(a) => print::print(a, printer),
         Mil::Check(a) => check::check(a, printer),
+        Mil::Convert(a) => convert::convert(a, printer),
+        Mil::Info(a) => info::info(a, printer),
         Mil::Run(a) => run::run(a, printer),
     }
 }

@@ -6,6 +6,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_formats::npy;
 use orion_mil::bundle::Bundle;
+use orion_mil::package;
 use orion_runtime::{Bindings, Device, PortKind, Surface};
 use orion_tensor::{Tensor, Tolerance};
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ const SHOWN: usize = 8;
 
 pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     let inputs = Inputs::parse(&arguments.input)?;
-    let bundle = Bundle::load(&arguments.file)?;
+    let bundle = package::load(&arguments.file)?;
     let device = device(&arguments.device)?;
     let outputs = execute(&*device, &bundle, &inputs, printer)?;
     if let Some(directory) = &arguments.output_dir {
