@@ -158,7 +158,7 @@ pub struct Function {
 }
 
 /// The function attribute that records which output is written over which input.
-const IN_PLACE: &str = "orionInPlace";
+pub(crate) const IN_PLACE: &str = "orionInPlace";
 
 impl Function {
     /// A function without parameters or operations.

@@ -7,7 +7,7 @@ use super::model_messages::{
     FunctionDescription, KeyType, Metadata, ModelDescription, ShapeFlexibility, ShapeRange,
     SizeRange, StateFeatureType,
 };
-use super::opset;
+use super::{in_place, opset};
 use crate::{Dialect, Dim, Function, Program, TensorType, Type};
 use orion_tensor::DType;
 
@@ -47,10 +47,9 @@ pub(super) fn describe(program: &Program, summary: &str) -> Result<ModelDescript
         .iter()
         .map(|function| describe_function(function).map_err(|e| e.in_function(&function.name)));
     let mut functions = functions.collect::<Result<Vec<_>, _>>()?;
-    let metadata = Some(Metadata {
-        short_description: summary.to_owned(),
-        user_defined: [("orion".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
-    });
+    let mut user_defined = in_place::write(program);
+    user_defined.insert("orion".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let metadata = Some(Metadata { short_description: summary.to_owned(), user_defined });
     if has_one_main(program)
         && let Some(main) = functions.pop()
     {

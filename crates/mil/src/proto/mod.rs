@@ -2,8 +2,8 @@
 //!
 //! A protobuf says the same as MIL text, and [`crate::Program`] holds either without loss, but for
 //! this. Of a protobuf, documentation strings, the bodies of a function that are for another opset
-//! than its own, and everything around the program (the description of its inputs, metadata) are
-//! not kept; types of variable rank and attributes of types and blocks are refused. Of a text,
+//! than its own, and everything around the program (the description of its inputs, metadata but for
+//! which outputs replace which inputs) are not kept; types of variable rank and attributes of types and blocks are refused. Of a text,
 //! what only an analytics file has is refused when writing: memory layouts, an operation's own
 //! opset, attributes of inputs; and a variadic argument `(x)` of one value comes back as `x`.
 //! Specification versions from 9 on are `program(1.3)`, so that a `program(1.0)` with anything of
@@ -13,6 +13,7 @@
 
 mod description;
 mod error;
+mod in_place;
 mod literal;
 mod model_messages;
 mod opset;
@@ -70,7 +71,10 @@ pub fn decode_model(bytes: &[u8]) -> Result<Model, ProtoError> {
         }
     };
     let dialect = if model.specification_version <= 8 { Dialect::V1_0 } else { Dialect::V1_3 };
-    let program = read::read_program(program, dialect)?;
+    let mut program = read::read_program(program, dialect)?;
+    if let Some(metadata) = model.description.as_ref().and_then(|d| d.metadata.as_ref()) {
+        in_place::read(&metadata.user_defined, &mut program)?;
+    }
     Ok(Model { specification_version: model.specification_version, program })
 }
 

@@ -4,6 +4,7 @@ use super::error::{ProtoError, ProtoErrorKind as Kind};
 use super::literal::write_value;
 use super::program_messages as message;
 use super::types::write_type;
+use crate::program::IN_PLACE;
 use crate::typed::place;
 use crate::{Argument, Attributes, Binding, Block, Function, Operation, Program, ValueId};
 use message::BindingKind;
@@ -50,11 +51,15 @@ fn write_function(function: &Function) -> Written<message::Function> {
     });
     let inputs = inputs.collect::<Written<_>>()?;
     let block = write_block(function, &function.body)?;
+    let mut attributes = function.attributes.clone();
+    if super::in_place::of(function).is_some() {
+        attributes.remove(IN_PLACE);
+    }
     Ok(message::Function {
         inputs,
         opset: opset.to_owned(),
         block_specializations: BTreeMap::from([(opset.to_owned(), block)]),
-        attributes: write_attributes(&function.attributes)?,
+        attributes: write_attributes(&attributes)?,
     })
 }
 

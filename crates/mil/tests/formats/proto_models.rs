@@ -308,3 +308,20 @@ fn types_that_no_model_has_at_its_border_are_refused() {
         assert!(message.contains("in main, input `x`: ") && message.contains(word), "{message}");
     }
 }
+
+/// Core ML's readers take no attributes of functions.
+#[test]
+fn what_is_replaced_in_place_is_kept_as_metadata() {
+    let text = "program(1.3)\n{\n    func main<ios18>(fp32 m, fp32 x) [orionInPlace = dict<string, \
+                string>({{\"y\", \"x\"}, {\"z\", \"m\"}})] {\n            fp32 y = relu(x = x);\n            \
+                fp32 z = relu(x = m);\n        } -> (y, z);\n}";
+    let program = parse(text).unwrap();
+    let bytes = encode_model(&program, "").unwrap();
+    let has = |part: &[u8]| bytes.windows(part.len()).any(|w| w == part);
+    assert!(has(b"orionInPlace@main") && has(b"y=x,z=m"));
+    assert_eq!(print(&decode_model(&bytes).unwrap().program), text);
+    let mut damaged = bytes.clone();
+    let at = bytes.windows(7).position(|w| w == b"y=x,z=m").unwrap();
+    damaged[at + 1] = b'?';
+    assert_eq!(decode_model(&damaged).unwrap_err().kind(), Kind::Malformed);
+}
