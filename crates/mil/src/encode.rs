@@ -198,6 +198,43 @@ pub fn encode(op: &Op, values: &Values, output_count: usize) -> Encoded {
             .parameter("sort", Value::bool(true))
             .parameter("return_indices", Value::bool(output_count > 1))
             .parameter("output_indices_dtype", Value::string("int32")),
+        Op::Einsum { values, equation } => named("einsum")
+            .operands("values", values)
+            .parameter("equation", Value::string(equation.to_string())),
+        Op::Prelu { x, alpha } => named("prelu").operand("x", *x).operand("alpha", *alpha),
+        Op::GatherNd { x, indices, batch_dims } => named("gather_nd")
+            .operand("x", *x)
+            .operand("indices", *indices)
+            .parameter("batch_dims", int(*batch_dims))
+            .parameter("validate_indices", Value::bool(false)),
+        Op::ScatterNd { data, indices, updates, mode } => named("scatter_nd")
+            .operand("data", *data)
+            .operand("indices", *indices)
+            .operand("updates", *updates)
+            .parameter("mode", Value::string(mode.name()))
+            .parameter("validate_indices", Value::bool(false)),
+        Op::ArgSort { x, axis, ascending } => named("argsort")
+            .operand("x", *x)
+            .parameter("axis", int(*axis))
+            .parameter("ascending", Value::bool(*ascending)),
+        Op::Quantize { x, scale, zero_point, axis, .. }
+        | Op::Dequantize { x, scale, zero_point, axis } => {
+            let to = match op {
+                Op::Quantize { dtype, .. } => Some(dtype),
+                _ => None,
+            };
+            let mut encoded = named(if to.is_some() { "quantize" } else { "dequantize" })
+                .operand("input", *x)
+                .operand("scale", *scale)
+                .optional("zero_point", *zero_point);
+            if let Some(axis) = axis {
+                encoded = encoded.parameter("axis", int(*axis));
+            }
+            if let Some(dtype) = to {
+                encoded = encoded.parameter("output_dtype", Value::string(dtype.name()));
+            }
+            encoded
+        }
         Op::Spatial(op) => spatial::spatial(op, values),
         Op::Recurrent(op) => spatial::recurrent(op),
         Op::Constexpr(op) => compressed::constexpr(op),

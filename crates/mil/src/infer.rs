@@ -9,6 +9,7 @@ mod contraction;
 mod elementwise;
 mod indexing;
 mod movement;
+mod rare;
 mod spatial;
 
 use crate::{Data, Dim, Op, TensorType, Type, Value, ValueId, Values};
@@ -58,6 +59,13 @@ pub fn output_types(op: &Op, values: &Values) -> Result<Vec<Type>, String> {
             })?;
             Ok(vec![Type::tensor(*dtype, shape)])
         }
+        Op::Einsum { .. }
+        | Op::Prelu { .. }
+        | Op::GatherNd { .. }
+        | Op::ScatterNd { .. }
+        | Op::ArgSort { .. }
+        | Op::Quantize { .. }
+        | Op::Dequantize { .. } => rare::types(op, operands),
         Op::Spatial(op) => spatial::types(op, operands),
         Op::Recurrent(op) => spatial::recurrent(op, operands),
         Op::Constexpr(op) => compressed::types(op, operands),

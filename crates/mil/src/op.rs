@@ -6,10 +6,12 @@
 //! `W` width, `K` kernel.
 
 mod compressed;
+mod einsum;
 mod recurrent;
 mod spatial;
 
 pub use compressed::Constexpr;
+pub use einsum::Equation;
 pub use recurrent::{Activation, Cell, CellWeights, Recurrent};
 pub use spatial::{Pooling, Rearrangement, Sampling, Spatial};
 
@@ -379,6 +381,75 @@ pub enum Op {
         /// Smallest first.
         ascending: bool,
     },
+    /// Products summed over axes, as an equation says.
+    Einsum {
+        /// At least one.
+        values: Vec<ValueId>,
+        /// Which axes are one.
+        equation: Equation,
+    },
+    /// `x < 0 ? alpha x : x`, alpha per channel.
+    Prelu {
+        /// `[N, C, …]`
+        x: ValueId,
+        /// `[C]` or `[1]`
+        alpha: ValueId,
+    },
+    /// The slices of `x` that rows of indices point to:
+    /// `out[b…, i…] = x[b…, indices[b…, i…, 0], indices[b…, i…, 1], …]`. Indices below zero count
+    /// from the end; outside is an error.
+    GatherNd {
+        /// Operand.
+        x: ValueId,
+        /// `[…, depth]`
+        indices: ValueId,
+        /// Leading axes `b…` that x and indices share.
+        batch_dims: usize,
+    },
+    /// `data` with the slices that rows of indices point to combined with `updates`, in order.
+    ScatterNd {
+        /// Operand.
+        data: ValueId,
+        /// `[…, depth]`
+        indices: ValueId,
+        /// `indices[..-1] ++ data[depth..]`
+        updates: ValueId,
+        /// How old and new combine.
+        mode: ScatterMode,
+    },
+    /// The positions that sort `x` along an axis, ties by position. int32.
+    ArgSort {
+        /// Operand.
+        x: ValueId,
+        /// Axis.
+        axis: usize,
+        /// Smallest first.
+        ascending: bool,
+    },
+    /// `x / scale` rounded to nearest even, plus the zero point, saturating.
+    Quantize {
+        /// Float tensor.
+        x: ValueId,
+        /// One number, or one for each position of the axis.
+        scale: ValueId,
+        /// Like scale, of the target type.
+        zero_point: Option<ValueId>,
+        /// Axis of scale and zero point.
+        axis: Option<usize>,
+        /// int8 or uint8.
+        dtype: DType,
+    },
+    /// `scale · (x - zero_point)`.
+    Dequantize {
+        /// int8 or uint8 tensor.
+        x: ValueId,
+        /// One number, or one for each position of the axis.
+        scale: ValueId,
+        /// Like scale, of x's type.
+        zero_point: Option<ValueId>,
+        /// Axis of scale and zero point.
+        axis: Option<usize>,
+    },
     /// Over the spatial axes of a tensor.
     Spatial(Spatial),
     /// A recurrent layer.
@@ -683,6 +754,15 @@ impl Op {
                 vec![*data, *indices, *updates]
             }
             Self::OneHot { indices, .. } => vec![*indices],
+            Self::Einsum { values, .. } => values.clone(),
+            Self::Prelu { x, alpha } => vec![*x, *alpha],
+            Self::GatherNd { x, indices, .. } => vec![*x, *indices],
+            Self::ScatterNd { data, indices, updates, .. } => vec![*data, *indices, *updates],
+            Self::ArgSort { x, .. } => vec![*x],
+            Self::Quantize { x, scale, zero_point, .. }
+            | Self::Dequantize { x, scale, zero_point, .. } => {
+                [*x, *scale].into_iter().chain(*zero_point).collect()
+            }
             Self::Spatial(op) => op.operands(),
             Self::Recurrent(op) => op.operands(),
             Self::Constexpr(op) => op.operands(),

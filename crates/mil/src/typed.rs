@@ -8,6 +8,7 @@ mod arguments;
 mod compressed;
 mod meaning;
 mod placement;
+mod rare;
 mod spatial;
 
 use crate::infer::{compatible, output_types};

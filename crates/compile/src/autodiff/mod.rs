@@ -17,6 +17,7 @@ mod elementwise;
 mod index;
 mod linear_algebra;
 mod normalization;
+mod rare;
 mod reduction;
 mod shape;
 mod spatial;
@@ -246,7 +247,17 @@ fn differentiate(
         // Without operands there is nothing to pass a gradient to.
         Op::Const(_) | Op::Fill { .. } | Op::Range { .. } => {}
         // Operands are integers or results are: gradients end here.
-        Op::OneHot { .. } | Op::ArgReduce { .. } => {}
+        Op::OneHot { .. } | Op::ArgReduce { .. } | Op::ArgSort { .. } | Op::Quantize { .. } => {}
+        // Scales that are trained are an op of their own; these belong to finished models.
+        Op::Dequantize { .. } => return Err(Refusal::NotDifferentiable),
+        Op::Einsum { values, equation } => back.einsum(values, equation, outputs[0], g())?,
+        Op::Prelu { x, alpha } => back.prelu(*x, *alpha, g()),
+        Op::GatherNd { x, indices, batch_dims } => {
+            back.gather_nd(*x, *indices, *batch_dims, outputs[0], g())?;
+        }
+        Op::ScatterNd { data, indices, updates, mode } => {
+            back.scatter_nd([*data, *indices, *updates], *mode, outputs[0], g())?;
+        }
         Op::Spatial(op) => back.spatial(op, outputs[0], g())?,
         Op::Recurrent(_) => {
             let what = "the derivative of a recurrent layer cannot be made here yet";

@@ -2,7 +2,7 @@
 
 use crate::gradient_checks::Checks;
 use orion_mil::op::{
-    Binary, GeluMode, PadMode, Rearrangement, Reduction, ScatterMode, Spatial, Unary,
+    Binary, Equation, GeluMode, PadMode, Rearrangement, Reduction, ScatterMode, Spatial, Unary,
 };
 use orion_mil::{Builder, Op, ValueId};
 use orion_tensor::{DType, Tensor};
@@ -24,7 +24,7 @@ macro_rules! variants {
 variants!(OPS, op_label, Op: Const Identity Cast Unary Binary Select Reduce ArgReduce Cumsum
     Matmul Linear Conv Attention Softmax LayerNorm BatchNorm Reshape Transpose Concat Stack Split
     Slice DynamicSlice SliceUpdate Tile Pad Gather GatherAlongAxis Scatter ScatterAlongAxis Fill
-    Range BandPart OneHot TopK Spatial Recurrent Constexpr ReadState WriteState);
+    Range BandPart OneHot TopK Einsum Prelu GatherNd ScatterNd ArgSort Quantize Dequantize Spatial Recurrent Constexpr ReadState WriteState);
 variants!(SPATIALS, spatial_label, Spatial: Pool ConvTranspose Resize Rearrange SlidingWindows
     InstanceNorm L2Norm LocalResponseNorm);
 variants!(UNARIES, unary_label, Unary: Abs Acos Asin Atan Atanh Ceil Clip Cos Cosh Elu Erf Exp Exp2
@@ -73,6 +73,8 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "Op::OneHot",
     // Results are integers or bools: gradients end.
     "Op::ArgReduce",
+    "Op::ArgSort",
+    "Op::Quantize",
     "Unary::LogicalNot",
     "Binary::Equal",
     "Binary::NotEqual",
@@ -88,6 +90,7 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "Op::WriteState",
     // Constants: trained in full precision, packed afterwards.
     "Op::Constexpr",
+    "Op::Dequantize",
     // Not written yet; refused by name.
     "Op::Recurrent",
     "Spatial::Pool",
@@ -253,6 +256,16 @@ fn reductions(c: &mut Checks) {
 }
 
 fn linear_algebra(c: &mut Checks) {
+    for (text, x, y) in [
+        ("bqd,bkd->bqk", &[2, 3, 4][..], &[2, 5, 4][..]),
+        ("ij,kj->ki", &[2, 3], &[4, 3]),
+        ("i,j->ij", &[2], &[3]),
+    ] {
+        let equation = Equation::parse(text).expect("a good equation");
+        c.check(text, &[("x", x, ANY), ("y", y, ANY)], |b, v| {
+            b.push(&Op::Einsum { values: v.to_vec(), equation: equation.clone() })
+        });
+    }
     let batches: [(&[usize], &[usize]); 6] =
         [(&[], &[]), (&[2], &[2]), (&[2], &[]), (&[], &[3]), (&[2, 1], &[1, 3]), (&[2, 2], &[1])];
     for (transpose_x, transpose_y) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -326,6 +339,10 @@ fn linear_algebra(c: &mut Checks) {
 }
 
 fn normalization(c: &mut Checks) {
+    let inputs = [("x", &[2, 3, 2][..], ANY), ("alpha", &[3][..], ANY)];
+    c.check("Prelu", &inputs, |b, v| b.push(&Op::Prelu { x: v[0], alpha: v[1] }));
+    let inputs = [("x", &[2, 3, 2][..], ANY), ("alpha", &[1][..], ANY)];
+    c.check("Prelu with one alpha", &inputs, |b, v| b.push(&Op::Prelu { x: v[0], alpha: v[1] }));
     let inputs = [("x", &[2, 3, 2, 3][..], ANY), ("gamma", &[3], ANY), ("beta", &[3], ANY)];
     c.check("InstanceNorm", &inputs, |b, v| {
         let (gamma, beta) = (Some(v[1]), Some(v[2]));
@@ -451,6 +468,16 @@ fn shapes(c: &mut Checks) {
 }
 
 fn indices(c: &mut Checks) {
+    c.check("GatherNd", &[("x", &[3, 4, 2], ANY)], |b, v| {
+        let indices = b.constant(Tensor::from_slice(&[3, 2], &[2i32, 1, 0, 3, 2, 1]));
+        b.push(&Op::GatherNd { x: v[0], indices, batch_dims: 0 })
+    });
+    for mode in [ScatterMode::Add, ScatterMode::Sub] {
+        c.check("ScatterNd", &[("data", &[3, 4], ANY), ("updates", &[3, 4], ANY)], |b, v| {
+            let indices = b.constant(Tensor::from_slice(&[3, 1], &[2i32, 0, 2]));
+            b.push(&Op::ScatterNd { data: v[0], indices, updates: v[1], mode })
+        });
+    }
     let ints = |b: &mut Builder, shape: &[usize], numbers: &[i32]| {
         b.constant(Tensor::from_slice(shape, numbers))
     };

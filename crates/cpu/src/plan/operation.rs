@@ -145,6 +145,13 @@ impl Lowering<'_> {
             | Op::BandPart { .. }
             | Op::OneHot { .. }
             | Op::TopK { .. }
+            | Op::Einsum { .. }
+            | Op::Prelu { .. }
+            | Op::GatherNd { .. }
+            | Op::ScatterNd { .. }
+            | Op::ArgSort { .. }
+            | Op::Quantize { .. }
+            | Op::Dequantize { .. }
             | Op::Spatial(_)
             | Op::Recurrent(_) => self.evaluate(op, outputs),
         }

@@ -97,7 +97,7 @@ pub(super) fn scatter_along_axis(
     combined(data, updates, &along_axis(data.shape(), indices, axis)?, mode)
 }
 
-fn combined(
+pub(super) fn combined(
     data: &Tensor,
     updates: &Tensor,
     targets: &[usize],

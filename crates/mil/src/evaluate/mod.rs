@@ -19,6 +19,7 @@ mod movement;
 mod normalization;
 mod numbers;
 mod offsets;
+mod rare;
 mod recurrent;
 mod reduction;
 mod selection;
@@ -140,6 +141,18 @@ pub fn evaluate(
         Op::OneHot { size, axis, on, off, .. } => {
             rounded(Numbers::Float(indexed::one_hot(x(), *size, *axis, *on, *off)))?
         }
+        Op::Einsum { equation, .. } => rounded(rare::einsum(operands, equation))?,
+        Op::Prelu { .. } => rounded(rare::prelu(x(), &operands[1]))?,
+        Op::GatherNd { batch_dims, .. } => rare::gather_nd(x(), &operands[1], *batch_dims, &shape)?,
+        Op::ScatterNd { mode, .. } => {
+            rounded(rare::scatter_nd(x(), &operands[1], &operands[2], *mode)?)?
+        }
+        Op::ArgSort { axis, ascending, .. } => {
+            let (_, positions) = selection::top_k(x(), shape[*axis], *axis, *ascending);
+            rounded(Numbers::Int(positions))?
+        }
+        Op::Quantize { axis, .. } => rounded(rare::quantize(operands, *axis, dtype))?,
+        Op::Dequantize { axis, .. } => rounded(rare::dequantize(operands, *axis))?,
         Op::Spatial(op) => spatial::spatial(op, operands, dtype, &shape)?,
         Op::Recurrent(op) => {
             let outputs = recurrent::recurrent(op, operands).into_iter().enumerate();

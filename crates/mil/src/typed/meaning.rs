@@ -1,7 +1,7 @@
 //! One arm per op name.
 
 use super::arguments::{Arguments, missing};
-use super::{Constants, Refusal, compressed, placement, spatial};
+use super::{Constants, Refusal, compressed, placement, rare, spatial};
 use crate::infer::{range_count, rounded};
 use crate::op::{Binary, GeluMode, PadMode, Pooling, Rearrangement, Reduction, ScatterMode, Unary};
 use crate::{Argument, Binding, Function, Op, Operation, Value, ValueId, op_table};
@@ -198,9 +198,7 @@ fn read(name: &str, a: &mut Arguments<'_>) -> Result<Op, Refusal> {
         }
         "read_state" => Ok(Op::ReadState { state: a.value("input")? }),
         "write_state" => Ok(Op::WriteState { state: a.value("input")?, data: a.value("data")? }),
-        _ if op_table::is_known(name) => {
-            Err(Refusal::unsupported(format!("`{name}` cannot be executed here yet")))
-        }
+        _ if op_table::is_known(name) => rare::read(name, a),
         _ => Err(Refusal::invalid(format!("there is no op `{name}`"))),
     }
 }

@@ -9,6 +9,7 @@ mod indexed;
 mod memory;
 mod movement;
 mod network;
+mod rare;
 mod reduction;
 mod spatial;
 
@@ -25,6 +26,7 @@ pub fn all_cases() -> Vec<Case> {
     indexed::add_cases(&mut cases);
     compressed::add_cases(&mut cases);
     spatial::add_cases(&mut cases);
+    rare::add_cases(&mut cases);
     memory::add_cases(&mut cases);
     network::add_cases(&mut cases);
     failure::add_cases(&mut cases);
@@ -76,7 +78,7 @@ mod tests {
             }
         }
         // The number of variants of `Op`.
-        assert_eq!(met.len(), 40, "a variant of Op has no conformance case, or one was added");
+        assert_eq!(met.len(), 47, "a variant of Op has no conformance case, or one was added");
     }
 
     /// A comparison that lets everything pass would make the suite worthless.
