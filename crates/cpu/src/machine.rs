@@ -7,19 +7,23 @@
 
 use crate::kernels::isa::{Isa, fma, multiversion};
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a turn of arithmetic takes.
-const ARITHMETIC_TIME: Duration = Duration::from_millis(4);
+/// A measurement counts what all threads do in each of some windows of time, and takes the best:
+/// other processes take a core away for some milliseconds, and threads that have just begun may
+/// share one.
+const WINDOWS: usize = 25;
 
-/// Turns of a measurement, of which the best counts: the system takes some milliseconds to give
-/// threads that have just begun a core each.
-const TURNS: usize = 4;
+/// How long a window is.
+const WINDOW: Duration = Duration::from_millis(2);
 
-/// Rounds of the arithmetic loops between looks at the clock.
-const ROUNDS: u32 = 10_000;
+/// Rounds of the arithmetic loops between looks at the clock: some microseconds.
+const ROUNDS: u32 = 2_500;
+
+/// Floats read, or parameters updated, between looks at the clock.
+const BLOCK: usize = 1 << 14;
 
 /// Independent sums of the arithmetic loops: enough to hide any latency, few enough to stay in
 /// registers.
@@ -85,10 +89,11 @@ impl Meter {
         let part = MEMORY / self.threads;
         let parts = self.memory.chunks_exact(part).take(self.threads);
         let isa = self.isa;
-        together(parts, |data| {
+        best_rate(parts.map(|data| data.chunks(BLOCK).cycle()), |blocks| {
+            let block = blocks.next().expect("an endless circle");
             // SAFETY: the instructions were found.
-            black_box(unsafe { sum(isa, data) });
-            size_of_val(*data) as u64
+            black_box(unsafe { sum(isa, block) });
+            size_of_val(block) as u64
         })
     }
 
@@ -102,10 +107,15 @@ impl Meter {
         let (p, m, v, g) = (next(), next(), next(), next());
         let parts = p.zip(m).zip(v).zip(g).take(self.threads);
         let isa = self.isa;
-        together(parts, |(((p, m), v), g)| {
+        best_rate(parts.map(|part| (part, 0)), |((((p, m), v), g), done)| {
+            let end = part.min(*done + BLOCK);
+            let block = *done..end;
+            *done = if end == part { 0 } else { end };
+            let bytes = 28 * block.len() as u64;
+            let [p, m, v] = [p, m, v].map(|array| &mut array[block.clone()]);
             // SAFETY: the instructions were found.
-            unsafe { update(isa, p, m, v, g) };
-            28 * part as u64
+            unsafe { update(isa, p, m, v, &g[block]) };
+            bytes
         })
     }
 
@@ -123,48 +133,39 @@ impl Meter {
 
     /// Operations a second of all threads; `some` does some and says how many.
     fn arithmetic(&self, some: impl Fn() -> u64 + Sync) -> f64 {
-        together(0..self.threads, |_| {
-            let begin = Instant::now();
-            let mut done = 0;
-            while begin.elapsed() < ARITHMETIC_TIME {
-                done += some();
-            }
-            done
-        })
+        best_rate(0..self.threads, |_| some())
     }
 }
 
-/// Does each part on a thread of its own, all beginning at once, some turns long. `work` says how
-/// much it did; gives how much is done in a second, by all, in the best turn.
-fn together<T: Send>(parts: impl Iterator<Item = T>, work: impl Fn(&mut T) -> u64 + Sync) -> f64 {
-    struct Turn {
-        done: u64,
-        begin: Instant,
-        end: Instant,
-    }
+/// Works on each part on a thread of its own, again and again; `some` does some microseconds of
+/// it and says how much that was. Gives how much all did in a second of the best window.
+fn best_rate<T: Send>(parts: impl Iterator<Item = T>, some: impl Fn(&mut T) -> u64 + Sync) -> f64 {
     let mut parts: Vec<T> = parts.collect();
     let barrier = Barrier::new(parts.len());
-    let turn = |part: &mut T| {
+    let origin = OnceLock::new();
+    let work = |part: &mut T| {
         barrier.wait();
-        let begin = Instant::now();
-        Turn { done: work(part), begin, end: Instant::now() }
+        let origin: &Instant = origin.get_or_init(Instant::now);
+        let mut done = [0; WINDOWS];
+        loop {
+            let amount = some(part);
+            let window = origin.elapsed().as_nanos() / WINDOW.as_nanos();
+            match done.get_mut(window as usize) {
+                Some(sum) => *sum += amount,
+                None => return done,
+            }
+        }
     };
-    let turns = |part: &mut T| -> [Turn; TURNS] { std::array::from_fn(|_| turn(part)) };
-    let of_threads: Vec<[Turn; TURNS]> = thread::scope(|scope| {
+    let of_threads: Vec<[u64; WINDOWS]> = thread::scope(|scope| {
         let (first, others) = parts.split_first_mut().expect("there is a thread");
-        let others: Vec<_> = others.iter_mut().map(|part| scope.spawn(|| turns(part))).collect();
+        let others: Vec<_> = others.iter_mut().map(|part| scope.spawn(|| work(part))).collect();
+        let first = work(first);
         let joined = others.into_iter().map(|t| t.join().expect("a measurement does not panic"));
-        let first = turns(first);
         std::iter::once(first).chain(joined).collect()
     });
-    let rate = |i: usize| {
-        let same_turn = || of_threads.iter().map(|turns| &turns[i]);
-        let begin = same_turn().map(|t| t.begin).min();
-        let end = same_turn().map(|t| t.end).max();
-        let seconds = begin.zip(end).map_or(0.0, |(begin, end)| (end - begin).as_secs_f64());
-        same_turn().map(|t| t.done).sum::<u64>() as f64 / seconds
-    };
-    (0..TURNS).map(rate).fold(0.0, f64::max)
+    let of_all = |window: usize| of_threads.iter().map(|done| done[window]).sum::<u64>();
+    let best = (0..WINDOWS).map(of_all).max().unwrap_or(0);
+    best as f64 / WINDOW.as_secs_f64()
 }
 
 multiversion! {
