@@ -264,7 +264,11 @@ fn refusals_name_the_argument() {
         "gelu(x = x, mode = string(\"FAST\"))",
         &at("gelu", 1, "argument `mode` has the unknown value \"FAST\""),
     );
-    refuses(X, "non_maximum_suppression(x = x)", &at("non_maximum_suppression", 0, "`non_maximum_suppression` cannot be executed here yet"));
+    refuses(
+        X,
+        "non_maximum_suppression(x = x)",
+        &at("non_maximum_suppression", 0, "`non_maximum_suppression` cannot be executed here yet"),
+    );
     refuses(X, "frobnicate(x = x)", &at("frobnicate", 0, "there is no op `frobnicate`"));
     refuses(X, "exp(x = (x, y))", &at("exp", 0, "argument `x` must be one value, not several"));
     refuses(
