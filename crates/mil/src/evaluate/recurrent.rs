@@ -65,12 +65,12 @@ impl Direction {
     }
 
     /// `W x` for one row, with the bias of the inputs.
-    fn from_input(&self, row: usize, x: &[f64]) -> f64 {
+    fn of_input(&self, row: usize, x: &[f64]) -> f64 {
         dot(&self.input, row, x) + at(&self.input_bias, row)
     }
 
     /// `U h` for one row, with the bias.
-    fn from_hidden(&self, row: usize, h: &[f64]) -> f64 {
+    fn of_hidden(&self, row: usize, h: &[f64]) -> f64 {
         dot(&self.hidden, row, h) + at(&self.bias, row)
     }
 }
@@ -85,17 +85,17 @@ fn at(values: &Option<Vec<f64>>, i: usize) -> f64 {
 
 fn advance(op: &Recurrent, w: &Direction, x: &[f64], h: &mut Vec<f64>, c: &mut Vec<f64>) {
     let n = h.len();
-    let both = |row: usize, h: &[f64]| w.from_input(row, x) + w.from_hidden(row, h);
+    let both = |row: usize, h: &[f64]| w.of_input(row, x) + w.of_hidden(row, h);
     let gate = |v: f64| activate(op.gate_activation, v);
     match op.cell {
         Cell::Lstm => {
             let sees = |g: usize, k: usize, c: f64| at(&w.peephole, g * n + k) * c;
             let (mut next_h, mut next_c) = (Vec::new(), Vec::new());
-            for k in 0..n {
-                let i = gate(both(k, h) + sees(0, k, c[k]));
-                let f = gate(both(n + k, h) + sees(1, k, c[k]));
+            for (k, &before) in c.iter().enumerate() {
+                let i = gate(both(k, h) + sees(0, k, before));
+                let f = gate(both(n + k, h) + sees(1, k, before));
                 let g = activate(op.cell_activation, both(3 * n + k, h));
-                let cell = f * c[k] + i * g;
+                let cell = f * before + i * g;
                 let o = gate(both(2 * n + k, h) + sees(2, k, cell));
                 next_c.push(cell);
                 next_h.push(o * activate(op.activation, cell));
@@ -109,7 +109,7 @@ fn advance(op: &Recurrent, w: &Direction, x: &[f64], h: &mut Vec<f64>, c: &mut V
                 let z = gate(both(n + k, h));
                 let row = 2 * n + k;
                 let candidate = if reset_after {
-                    w.from_input(row, x) + r[k] * w.from_hidden(row, h)
+                    w.of_input(row, x) + r[k] * w.of_hidden(row, h)
                 } else {
                     both(row, &reset)
                 };
