@@ -74,9 +74,7 @@ fn print_text(program: &Program, printer: &Printer) -> Result<()> {
 fn function_json(function: &Function) -> Value {
     let of = |wanted: &str| -> Vec<Value> {
         let ports = ports(function).into_iter().filter(|(kind, _)| *kind == wanted);
-        let port = |(_, id)| {
-            json!({ "name": function.value_name(id), "type": function.ty(id).to_string() })
-        };
+        let port = |(_, id)| json!({ "name": function.value_name(id), "type": function.ty(id).to_string() });
         ports.map(port).collect()
     };
     let operations: serde_json::Map<String, Value> =
