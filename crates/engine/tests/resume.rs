@@ -5,6 +5,7 @@ use orion_engine::{
     ConfigLayers, ErrorKind, Event, Outcome, Random, TrainConfig, Trainer, load_model,
 };
 use orion_runtime::Device;
+use orion_tokenizer::Tokenizer;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -174,4 +175,43 @@ fn steps_that_are_not_finite_are_skipped() {
     assert_eq!(error.kind(), ErrorKind::Diverged);
     assert_eq!(skipped, 9);
     assert_eq!(trainer.model().parameters, before);
+}
+
+#[test]
+fn samples_are_written_as_the_run_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let tokenizer = Tokenizer::train_byte_level(["a small cat sat on a small mat"], 270).unwrap();
+    let tokenizer = tokenizer.save_in(directory).unwrap();
+    let config = tiny(
+        directory,
+        &[
+            ("model.vocab_size", "270"),
+            ("data.tokenizer", &tokenizer.to_string_lossy()),
+            ("sample.every", "5"),
+            ("sample.prompt", "a small"),
+            ("sample.tokens", "12"),
+            ("checkpoint.every", "2"),
+        ],
+    );
+    let run = directory.join("run");
+    let mut samples = Vec::new();
+    Trainer::new(config, &run, cpu())
+        .unwrap()
+        .run(&mut |event| {
+            if let Event::Sample { step, text } = event {
+                samples.push((*step, (*text).to_owned()));
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(samples.iter().map(|s| s.0).collect::<Vec<_>>(), [5, 10]);
+    let file = fs::read_to_string(run.join("samples.txt")).unwrap();
+    for (step, text) in &samples {
+        assert!(text.starts_with("a small") && text.len() > "a small".len(), "{text}");
+        assert!(file.contains(&format!("after {step} steps")) && file.contains(text.as_str()));
+    }
+    assert!(run.join("tokenizer.json").exists(), "the run keeps its tokenizer");
+    // Six checkpoints were written; the page keeps three.
+    assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 3);
 }
