@@ -374,14 +374,17 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
         if is_dense {
             // SAFETY: the tile's elements are inside the buffer, n fits the slot.
             unsafe { widen(access.dtype, from, 1, n, lanes) };
+        } else if access.runs_down()
+            && tile.rows > 1
+            && access.row_distance(tile, &program.outer) == Some(1)
+        {
+            // SAFETY: as above.
+            unsafe { widen_down(access, from, tile, lanes) };
         } else if tile.len == 1
             && let Some(stride) = access.row
         {
             // SAFETY: as above.
             unsafe { widen(access.dtype, from, stride, n, lanes) };
-        } else if access.runs_down() && access.row_distance(tile, &program.outer) == Some(1) {
-            // SAFETY: as above, column by column.
-            unsafe { widen_down(access, from, tile, lanes) };
         } else {
             for row in 0..tile.rows {
                 let start = access.row_offset(tile.row + row, &program.outer)

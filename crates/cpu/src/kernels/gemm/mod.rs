@@ -61,6 +61,9 @@ const BLOCK_K: usize = 256;
 const BLOCK_M: usize = 240;
 /// Columns of B packed at once, at most.
 const BLOCK_N: usize = 2048;
+/// Floats of B packed before they are used: within a third-level cache. As much of K as fits is
+/// packed together, so that a piece of C stays in cache while it is summed up.
+const PACKED_B: usize = 1 << 20;
 
 /// f32 lanes of workspace: shared by all threads, and for each thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,24 +82,39 @@ impl Workspace {
     }
 }
 
-fn blocks(size: Size, kernel: &MicroKernel) -> (usize, usize, usize) {
-    let k = size.k.clamp(1, BLOCK_K);
-    let m = size.m.min(BLOCK_M).next_multiple_of(kernel.rows);
-    let n = size.n.min(BLOCK_N).next_multiple_of(kernel.columns);
-    (m, n, k)
+/// Rows, columns and depth of what is packed at once by a thread, and the depth to which B is
+/// packed before it is used.
+struct Blocks {
+    m: usize,
+    n: usize,
+    k: usize,
+    deep: usize,
+}
+
+impl Blocks {
+    fn of(size: Size, kernel: &MicroKernel) -> Self {
+        let k = size.k.clamp(1, BLOCK_K);
+        let n = size.n.min(BLOCK_N).next_multiple_of(kernel.columns);
+        let deep = (PACKED_B / n / BLOCK_K).max(1) * BLOCK_K;
+        Self {
+            m: size.m.min(BLOCK_M).next_multiple_of(kernel.rows),
+            n,
+            k,
+            deep: deep.min(size.k.next_multiple_of(k)).max(1),
+        }
+    }
 }
 
 /// The workspace of [`gemm`].
 pub(crate) fn workspace(isa: Isa, size: Size) -> Workspace {
-    let kernel = MicroKernel::of(isa);
-    let (m, n, k) = blocks(size, &kernel);
-    Workspace { shared: n * k + 64, per_thread: m * k + 64 }
+    let blocks = Blocks::of(size, &MicroKernel::of(isa));
+    Workspace { shared: blocks.n * blocks.deep + 64, per_thread: blocks.m * blocks.k + 64 }
 }
 
 /// The workspace of [`gemm_on_one_thread`].
 pub(crate) fn workspace_on_one_thread(isa: Isa, size: Size) -> Workspace {
-    let both = workspace(isa, size);
-    Workspace { shared: 0, per_thread: both.shared + both.per_thread }
+    let blocks = Blocks::of(size, &MicroKernel::of(isa));
+    Workspace { shared: 0, per_thread: (blocks.m + blocks.n) * blocks.k + 128 }
 }
 
 /// Memory for packed blocks, lent by the caller.
@@ -136,47 +154,48 @@ pub(crate) unsafe fn gemm(
 ) {
     let kernel = MicroKernel::of(isa);
     let Size { m, n, k } = size;
-    let (_, block_n, block_k) = blocks(size, &kernel);
+    let blocks = Blocks::of(size, &kernel);
     // Rows are dealt out in pieces, several for each thread, so that a late one can be helped.
-    let pieces = (m.div_ceil(pool.threads() * 3)).next_multiple_of(kernel.rows);
+    let pieces = m.div_ceil(pool.threads() * 3).next_multiple_of(kernel.rows);
     let piece = pieces.clamp(kernel.rows, BLOCK_M);
-    for n0 in (0..n).step_by(block_n) {
-        let columns = block_n.min(n - n0);
+    for n0 in (0..n).step_by(blocks.n) {
+        let columns = blocks.n.min(n - n0);
         let panels = columns.div_ceil(kernel.columns);
-        for k0 in (0..k).step_by(block_k) {
-            let depth = block_k.min(k - k0);
-            let packing = &|panel: usize, _| {
-                let first = panel * kernel.columns;
+        let width = panels * kernel.columns;
+        for deep in (0..k).step_by(blocks.deep) {
+            let end = k.min(deep + blocks.deep);
+            let slabs = (end - deep).div_ceil(blocks.k);
+            let packing = &|i: usize, _| {
+                let (slab, panel) = (i / panels, i % panels);
+                let (start, first) = (slab * blocks.k, panel * kernel.columns);
+                let depth = blocks.k.min(end - deep - start);
                 let count = kernel.columns.min(columns - first);
                 // SAFETY: the panel is inside B and inside the shared workspace.
                 unsafe {
-                    let source = b.at(k0, n0 + first);
-                    let to = { lent }.shared.add(first * depth);
-                    pack::pack(
-                        isa,
-                        source,
-                        source.column,
-                        source.row,
-                        count,
-                        depth,
-                        kernel.columns,
-                        to,
-                    );
+                    let source = b.at(deep + start, n0 + first);
+                    let to = { lent }.shared.add(start * width + first * depth);
+                    let (across, along) = (source.column, source.row);
+                    pack::pack(isa, source, across, along, count, depth, kernel.columns, to);
                 }
             };
-            pool.run(panels, packing);
+            pool.run(slabs * panels, packing);
             let multiplying = &|i: usize, thread: usize| {
                 let m0 = i * piece;
                 let rows = piece.min(m - m0);
-                // SAFETY: rows m0.. are inside A and C; each piece is one thread's.
-                unsafe {
-                    let lent = { lent };
-                    let packed = lent.threads.add(thread * lent.per_thread);
-                    let source = a.at(m0, k0);
-                    pack_rows(isa, &kernel, source, rows, depth, packed);
-                    let to = { c }.pointer.offset(m0 as isize * c.row).add(n0);
-                    let to = Destination { pointer: to, row: c.row };
-                    multiply(&kernel, packed, lent.shared, to, rows, columns, depth, k0 > 0);
+                for start in (0..end - deep).step_by(blocks.k) {
+                    let depth = blocks.k.min(end - deep - start);
+                    // SAFETY: rows m0.. are inside A and C; each piece is one thread's.
+                    unsafe {
+                        let lent = { lent };
+                        let packed = lent.threads.add(thread * lent.per_thread);
+                        let source = a.at(m0, deep + start);
+                        pack_rows(isa, &kernel, source, rows, depth, packed);
+                        let to = { c }.pointer.offset(m0 as isize * c.row).add(n0);
+                        let to = Destination { pointer: to, row: c.row };
+                        let b = lent.shared.add(start * width);
+                        let accumulate = deep + start > 0;
+                        multiply(&kernel, packed, b, to, rows, columns, depth, accumulate);
+                    }
                 }
             };
             pool.run(m.div_ceil(piece), multiplying);
@@ -205,7 +224,7 @@ pub(crate) unsafe fn gemm_on_one_thread(
 ) {
     let kernel = MicroKernel::of(isa);
     let Size { m, n, k } = size;
-    let (block_m, block_n, block_k) = blocks(size, &kernel);
+    let Blocks { m: block_m, n: block_n, k: block_k, .. } = Blocks::of(size, &kernel);
     // SAFETY: the workspace holds both blocks.
     let (packed_a, packed_b) = (memory, unsafe { memory.add(block_m * block_k + 64) });
     for n0 in (0..n).step_by(block_n) {

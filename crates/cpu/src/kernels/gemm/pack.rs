@@ -96,6 +96,10 @@ unsafe fn pack_any_inner<const FMA: bool>(
     }
 }
 
+/// How far ahead rows are asked for, in floats: rows are too many for the machine to notice.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 64;
+
 /// [`pack`] from rows of contiguous f32, by transposing 16 by 16 blocks in registers.
 ///
 /// # Safety
@@ -123,6 +127,7 @@ unsafe fn transpose_avx512(
                     if first + i < count {
                         let from = from.offset((first + i) as isize * across).add(k);
                         *row = _mm512_maskz_loadu_ps(mask, from);
+                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
                     }
                 }
                 transpose_16(&mut rows);

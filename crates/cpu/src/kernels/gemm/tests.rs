@@ -28,7 +28,8 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-const SIZES: [(usize, usize, usize); 9] = [
+const SIZES: [(usize, usize, usize); 10] = [
+    (5, 2050, 700),
     (1, 1, 1),
     (12, 32, 256),
     (13, 33, 257),
