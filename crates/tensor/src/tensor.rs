@@ -143,6 +143,8 @@ impl Tensor {
     pub fn to_f32_vec(&self) -> Vec<f32> {
         match self.dtype {
             DType::F32 => self.elements::<f32>().into_owned(),
+            DType::F16 => self.elements::<f16>().iter().map(|v| v.to_f32()).collect(),
+            DType::BF16 => self.elements::<bf16>().iter().map(|v| v.to_f32()).collect(),
             _ => self.to_f64_vec().into_iter().map(|v| v as f32).collect(),
         }
     }
@@ -163,8 +165,8 @@ impl Tensor {
             Self { dtype, ..t }
         };
         match dtype {
-            DType::F16 => narrow(shape, values, f16::from_f64),
-            DType::BF16 => narrow(shape, values, bf16::from_f64),
+            DType::F16 => narrow(shape, values, |v| f16::from_f32(to_odd(v))),
+            DType::BF16 => narrow(shape, values, |v| bf16::from_f32(to_odd(v))),
             DType::F32 => narrow(shape, values, |v| v as f32),
             DType::F64 => narrow(shape, values, |v| v),
             DType::I8 => narrow(shape, values, |v| v as i8),
@@ -217,6 +219,19 @@ impl fmt::Debug for Tensor {
     }
 }
 
+/// The nearest f32 towards zero, made odd when it is not exact: rounding that to a shorter type
+/// is the same as rounding `v` at once (Boldo and Melquiond, "Emulation of FMA and correctly
+/// rounded sums", 2008). The conversions from f64 of the `half` crate look at the upper 32 bits
+/// only and miss how ties are to be broken.
+fn to_odd(v: f64) -> f32 {
+    let nearest = v as f32;
+    if f64::from(nearest) == v || v.is_nan() {
+        return nearest;
+    }
+    let beyond = f64::from(nearest).abs() > v.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(beyond)) | 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,5 +260,27 @@ mod tests {
         assert_eq!(decode_f8(0x3c, 5), 1.0);
         assert_eq!(decode_f8(0x7b, 5), 57344.0);
         assert!(decode_f8(0x7f, 4).is_nan());
+    }
+
+    #[test]
+    fn sixteen_bit_floats_round_at_once() {
+        // Right beside the middle between two neighbours, by less than an f32 or f64 can tell of
+        // the upper 32 bits.
+        for tail in [2f64.powi(-23), 2f64.powi(-40), 2f64.powi(-52)] {
+            let bf16 = |v: f64| Tensor::from_f64(DType::BF16, &[1], &[v]).to_f64_vec()[0];
+            assert_eq!(bf16(1.0 + 2f64.powi(-8) + tail), 1.0 + 2f64.powi(-7));
+            assert_eq!(bf16(1.0 + 2f64.powi(-8)), 1.0);
+            assert_eq!(bf16(1.0 + 3.0 * 2f64.powi(-8) - tail), 1.0 + 2f64.powi(-7));
+            let f16 = |v: f64| Tensor::from_f64(DType::F16, &[1], &[v]).to_f64_vec()[0];
+            assert_eq!(f16(-1.0 - 2f64.powi(-11) - tail), -1.0 - 2f64.powi(-10));
+            assert_eq!(f16(-1.0 - 2f64.powi(-11)), -1.0);
+            assert_eq!(f16(1.0 + 3.0 * 2f64.powi(-11) - tail), 1.0 + 2f64.powi(-10));
+        }
+        let f16 = |v: f64| Tensor::from_f64(DType::F16, &[1], &[v]).to_f64_vec()[0];
+        assert_eq!(f16(1e300), f64::INFINITY);
+        assert_eq!(f16(65519.999), 65504.0);
+        assert_eq!(f16(-1e-300), 0.0);
+        assert_eq!(f16(2f64.powi(-25) * 1.0000001), 2f64.powi(-24));
+        assert!(f16(f64::NAN).is_nan());
     }
 }
