@@ -109,7 +109,7 @@ impl GemmKind {
 }
 
 impl Bench<'_> {
-    /// One product of one shape in fp32, in GFLOP/s.
+    /// One product of one shape in the precision of the bench, in GFLOP/s.
     ///
     /// # Errors
     /// When the device fails.
@@ -117,11 +117,12 @@ impl Bench<'_> {
         let GemmShape { model, outputs, inputs } = *shape;
         let device = self.device.clone();
         let flops = 2.0 * outputs as f64 * inputs as f64 * tokens as f64;
-        let measurement = self.measure(Work { flops, ..Work::default() }, || {
-            let (program, weights) = kind.program(shape, tokens);
-            let mut running = Running::new(&*device, &program, &weights)?;
-            Ok(move || running.repetition())
-        })?;
+        let measurement =
+            self.measure(Work { flops, precision: self.precision, ..Work::default() }, || {
+                let (program, weights) = kind.program(shape, tokens);
+                let mut running = Running::new(&*device, &program, &weights)?;
+                Ok(move || running.repetition())
+            })?;
         let test = format!("gemm {} {outputs}x{inputs}x{tokens}", kind.name());
         let result = self
             .result(test, model, Unit::Gigaflops, &measurement, |seconds| flops / seconds / 1e9);

@@ -1,5 +1,7 @@
 //! From work and rates to the least time that work can take.
 
+use crate::Precision;
+
 /// How fast the machine is at most, measured when asked. Every figure is for all threads of the
 /// device together.
 pub trait Limits {
@@ -21,6 +23,8 @@ pub trait Limits {
 pub struct Rates {
     /// fp32 operations.
     pub f32_flops: f64,
+    /// Operations on bf16 pairs, or on fp32 where there is no instruction for them.
+    pub bf16_flops: f64,
     /// Bytes read.
     pub read: f64,
     /// Bytes of AdamW.
@@ -31,8 +35,10 @@ pub struct Rates {
 /// least times of its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Work {
-    /// fp32 operations of matrix products.
+    /// Operations of matrix products.
     pub flops: f64,
+    /// Their arithmetic; weights in fp16 and int8 are multiplied in fp32.
+    pub precision: Precision,
     /// Bytes that must be read from memory.
     pub read_bytes: f64,
     /// Bytes that AdamW must read and write.
@@ -50,7 +56,7 @@ impl Work {
         Self {
             flops: 6.0 * parameters_in_products as f64 * tokens as f64,
             adamw_bytes: 28.0 * parameters as f64,
-            read_bytes: 0.0,
+            ..Self::default()
         }
     }
 
@@ -66,24 +72,37 @@ impl Work {
 
     /// The least time for it, in seconds.
     pub fn floor(&self, rates: &Rates) -> f64 {
-        self.flops / rates.f32_flops + self.read_bytes / rates.read + self.adamw_bytes / rates.adamw
+        let flops = match self.precision {
+            Precision::Bf16 => rates.bf16_flops,
+            _ => rates.f32_flops,
+        };
+        self.flops / flops + self.read_bytes / rates.read + self.adamw_bytes / rates.adamw
     }
 
     /// The rates that this work depends on, measured now.
     pub fn measure(&self, limits: &mut dyn Limits) -> Rates {
+        let bf16 = self.precision == Precision::Bf16;
         let mut rate = |bound: bool, of: fn(&mut dyn Limits) -> f64| {
             if bound { of(&mut *limits) } else { f64::INFINITY }
         };
         Rates {
-            f32_flops: rate(self.flops > 0.0, |l| l.f32_flops()),
+            f32_flops: rate(self.flops > 0.0 && !bf16, |l| l.f32_flops()),
+            bf16_flops: rate(self.flops > 0.0 && bf16, |l| {
+                l.bf16_flops().unwrap_or_else(|| l.f32_flops())
+            }),
             read: rate(self.read_bytes > 0.0, |l| l.read_bandwidth()),
             adamw: rate(self.adamw_bytes > 0.0, |l| l.adamw_bandwidth()),
         }
     }
 
+    /// The same work with products of another arithmetic.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_nothing(&self) -> bool {
-        *self == Self::default()
+        self.flops + self.read_bytes + self.adamw_bytes == 0.0
     }
 }
 
@@ -92,7 +111,7 @@ mod tests {
     use super::*;
 
     /// 500 GFLOP/s, 75 GB/s, 70 GB/s.
-    const RATES: Rates = Rates { f32_flops: 500e9, read: 75e9, adamw: 70e9 };
+    const RATES: Rates = Rates { f32_flops: 500e9, bf16_flops: 1000e9, read: 75e9, adamw: 70e9 };
 
     #[test]
     fn floors_computed_by_hand() {
@@ -102,6 +121,8 @@ mod tests {
         assert_eq!(Work::prefill(125_000_000, 500).floor(&RATES), 0.25);
         // 375e6 bytes · 10 tokens.
         assert_eq!(Work::decode(375_000_000, 10).floor(&RATES), 0.05);
+        let prefill = Work::prefill(125_000_000, 500).in_precision(Precision::Bf16);
+        assert_eq!(prefill.floor(&RATES), 0.125);
     }
 
     #[test]
@@ -125,7 +146,10 @@ mod tests {
             }
             fn release(&mut self) {}
         }
+        let in_bf16 = Work::prefill(1, 1).in_precision(Precision::Bf16);
         for (work, counts) in [
+            // There is no instruction for it: the fp32 rate counts.
+            (in_bf16, [1, 0, 0]),
             (Work::training_step(1, 1, 1), [1, 0, 1]),
             (Work::prefill(1, 1), [1, 0, 0]),
             (Work::decode(1, 1), [0, 1, 0]),

@@ -1,6 +1,6 @@
 //! Repetitions interleaved with measurements of the machine.
 
-use crate::{Limits, Rates, Result, Summary, TestResult, UNSTEADY, Unit, Work, median};
+use crate::{Limits, Precision, Rates, Result, Summary, TestResult, UNSTEADY, Unit, Work, median};
 use crate::{peak_rss_bytes, reset_peak_rss};
 use orion_runtime::Device;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Bench<'a> {
     pub device: Arc<dyn Device>,
     /// Threads the device works with.
     pub threads: usize,
+    /// What the device computes products in, and how models are kept.
+    pub precision: Precision,
     /// How often things are run.
     pub settings: Settings,
     /// What the machine is measured with, for as many threads as the device has.
@@ -89,7 +91,7 @@ impl Bench<'_> {
         TestResult {
             test,
             model: model.to_owned(),
-            precision: "f32".to_owned(),
+            precision: self.precision.name().to_owned(),
             device: self.device.name().to_owned(),
             threads: self.threads,
             batch: None,

@@ -1,6 +1,6 @@
 //! Whole models: training steps, reading prompts, generating, and getting ready.
 
-use crate::{Bench, Error, ErrorKind, Products, Result, TestResult, Unit, Work};
+use crate::{Bench, Error, ErrorKind, Precision, Products, Result, TestResult, Unit, Work};
 use orion_engine::programs::{gradient_program, update_program};
 use orion_engine::{Generator, LoadedModel, Random, TrainConfig, load_model};
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
@@ -33,6 +33,20 @@ pub struct ModelSize {
     pub in_products: u64,
     /// Those read for every generated token: products, norms and biases.
     pub read_per_token: u64,
+}
+
+impl ModelSize {
+    /// Bytes of weights that are read for every generated token. Scales of int8 are counted as
+    /// one for 64 numbers, which is what there is where rows allow it.
+    pub fn bytes_per_token(&self, precision: Precision) -> u64 {
+        precision.matrix_bytes(self.in_products) + 4 * (self.read_per_token - self.in_products)
+    }
+
+    /// Bytes of all weights.
+    fn bytes(&self, precision: Precision) -> u64 {
+        let vectors = self.read_per_token - self.in_products;
+        precision.matrix_bytes(self.parameters - vectors) + 4 * vectors
+    }
 }
 
 /// The sizes of a network, counted in its own program.
@@ -70,7 +84,7 @@ impl BenchModel {
                 (spec.name, Tensor::from_slice(&spec.shape, &values))
             })
             .collect();
-        let loaded = LoadedModel { network, parameters, tokenizer: None };
+        let loaded = LoadedModel::new(network, parameters);
         Self { name: name.to_owned(), loaded, path: None }
     }
 
@@ -144,7 +158,8 @@ impl Bench<'_> {
     ) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
-        let work = Work::training_step(size.in_products, size.parameters, batch * tokens);
+        let work = Work::training_step(size.in_products, size.parameters, batch * tokens)
+            .in_precision(self.precision);
         let device = self.device.clone();
         let measurement = self.measure(work, || {
             let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
@@ -157,7 +172,7 @@ impl Bench<'_> {
             &measurement,
             |seconds| seconds * 1e3,
         );
-        Ok(sized(result, size, batch, tokens))
+        Ok(sized(result, size, Precision::F32, batch, tokens))
     }
 
     /// Reading prompts of `tokens` tokens, in tokens a second.
@@ -167,21 +182,24 @@ impl Bench<'_> {
     pub fn prefill(&mut self, model: &BenchModel, tokens: usize) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
-        let device = self.device.clone();
-        let measurement = self.measure(Work::prefill(size.in_products, tokens), || {
-            let prompt = model.tokens(tokens);
-            let mut generator = Generator::new(&model.loaded, device, None)?;
-            Ok(move || {
-                generator.reset();
-                let begin = Instant::now();
-                generator.read(&prompt)?;
-                Ok(begin.elapsed().as_secs_f64())
-            })
-        })?;
+        let (device, precision) = (self.device.clone(), self.precision);
+        let measurement = self.measure(
+            Work::prefill(size.in_products, tokens).in_precision(self.precision),
+            || {
+                let prompt = model.tokens(tokens);
+                let mut generator = Generator::new(&kept(&model.loaded, precision), device, None)?;
+                Ok(move || {
+                    generator.reset();
+                    let begin = Instant::now();
+                    generator.read(&prompt)?;
+                    Ok(begin.elapsed().as_secs_f64())
+                })
+            },
+        )?;
         let rate = |seconds| tokens as f64 / seconds;
         let test = format!("pp{tokens}");
         let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
-        Ok(sized(result, size, 1, tokens))
+        Ok(sized(result, size, self.precision, 1, tokens))
     }
 
     /// Generating `tokens` tokens one by one from nothing, in tokens a second. What to generate
@@ -192,11 +210,11 @@ impl Bench<'_> {
     pub fn decode(&mut self, model: &BenchModel, tokens: usize) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
-        let work = Work::decode(size.read_per_token * 4, tokens);
-        let device = self.device.clone();
+        let (device, precision) = (self.device.clone(), self.precision);
+        let work = Work::decode(size.bytes_per_token(precision), tokens);
         let measurement = self.measure(work, || {
             let text = model.tokens(tokens);
-            let mut generator = Generator::new(&model.loaded, device, None)?;
+            let mut generator = Generator::new(&kept(&model.loaded, precision), device, None)?;
             Ok(move || {
                 generator.reset();
                 let begin = Instant::now();
@@ -209,7 +227,7 @@ impl Bench<'_> {
         let rate = |seconds| tokens as f64 / seconds;
         let test = format!("tg{tokens}");
         let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
-        Ok(sized(result, size, 1, tokens))
+        Ok(sized(result, size, self.precision, 1, tokens))
     }
 
     /// How long it takes to get ready, in ms. `None` for [`LoadTest::File`] of a model that is
@@ -220,7 +238,7 @@ impl Bench<'_> {
     pub fn load(&mut self, model: &BenchModel, test: LoadTest) -> Result<Option<TestResult>> {
         let size = model_work(&model.loaded.network)?;
         let network = &model.loaded.network;
-        let device = self.device.clone();
+        let (device, precision) = (self.device.clone(), self.precision);
         let nothing = Work::default();
         let (name, tokens, measurement) = match (test, &model.path) {
             (LoadTest::File, None) => return Ok(None),
@@ -233,8 +251,8 @@ impl Bench<'_> {
                 let prompt = model.tokens(count);
                 let first_token = || {
                     let loaded = path.as_deref().map(load_model).transpose()?;
-                    let loaded = loaded.as_ref().unwrap_or(&model.loaded);
-                    let mut generator = Generator::new(loaded, device.clone(), None)?;
+                    let loaded = kept(loaded.as_ref().unwrap_or(&model.loaded), precision);
+                    let mut generator = Generator::new(&loaded, device.clone(), None)?;
                     generator.read(&prompt)?;
                     Ok::<_, orion_engine::Error>(generator)
                 };
@@ -251,8 +269,13 @@ impl Bench<'_> {
         let milliseconds = |seconds| seconds * 1e3;
         let unit = Unit::Milliseconds;
         let result = self.result(name, &model.name, unit, &measurement, milliseconds);
-        Ok(Some(TestResult { tokens, ..sized(result, size, 1, 0) }))
+        Ok(Some(TestResult { tokens, ..sized(result, size, self.precision, 1, 0) }))
     }
+}
+
+/// The same model, its matrices to be kept in that precision. Shares storage.
+fn kept(model: &LoadedModel, precision: Precision) -> LoadedModel {
+    LoadedModel { storage: precision.storage(), ..model.clone() }
 }
 
 /// Seconds of some work, without those of dropping what it gives.
@@ -263,12 +286,19 @@ fn timed<T, E: Into<Error>>(work: impl FnOnce() -> std::result::Result<T, E>) ->
     given.map(|_| seconds).map_err(Into::into)
 }
 
-fn sized(result: TestResult, size: ModelSize, batch: usize, tokens: usize) -> TestResult {
+/// `precision` is that in which weights are kept.
+fn sized(
+    result: TestResult,
+    size: ModelSize,
+    precision: Precision,
+    batch: usize,
+    tokens: usize,
+) -> TestResult {
     TestResult {
         batch: Some(batch),
         tokens: Some(tokens),
         parameters: Some(size.parameters),
-        size_bytes: Some(size.parameters * 4),
+        size_bytes: Some(size.bytes(precision)),
         ..result
     }
 }

@@ -102,7 +102,7 @@ impl Bench<'_> {
         let mut running = Running::new(&*device, program, weights)?;
         let stored = weights.files().flat_map(|(_, tensors)| tensors.values());
         let bytes = running.bytes() + stored.map(|t| t.bytes().len()).sum::<usize>();
-        let products = Work { flops: flops as f64, ..Work::default() };
+        let products = Work { flops: flops as f64, precision: self.precision, ..Work::default() };
         let memory = Work { read_bytes: bytes as f64, ..Work::default() };
         let longer = {
             let floor = |work: &Work, this: &mut Self| work.floor(&work.measure(&mut *this.limits));

@@ -1,8 +1,8 @@
 //! Every benchmark at tiny sizes on the real device: what they report, and that it adds up.
 
 use orion_bench::{
-    Bench, BenchModel, GemmKind, GemmShape, Limits, LoadTest, MachineInfo, Report, Settings,
-    TestResult, Unit, compare, markdown, measure_machine, model_work, text,
+    Bench, BenchModel, GemmKind, GemmShape, Limits, LoadTest, MachineInfo, Precision, Report,
+    Settings, TestResult, Unit, compare, markdown, measure_machine, model_work, text,
 };
 use orion_cpu::Cpu;
 use orion_mil::{Builder, Program, TensorType, Weights};
@@ -30,6 +30,7 @@ impl Limits for SlowMachine {
 
 fn with_bench<T>(work: impl FnOnce(&mut Bench<'_>) -> T) -> T {
     work(&mut Bench {
+        precision: Precision::F32,
         device: Arc::new(Cpu::default()),
         threads: 2,
         settings: Settings { repetitions: 3, warm_up: 1 },

@@ -1,7 +1,6 @@
 use crate::programs::loss_program;
 use crate::{DataPosition, Error, ErrorKind, LoadedModel, Order, Result, Windows};
 use orion_formats::TokenFile;
-use orion_models::WeightIndex;
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::DType;
 use std::sync::Arc;
@@ -57,11 +56,7 @@ pub fn evaluate(
         ));
     }
     file.check_vocab(network.vocab_size())?;
-    let mut index = WeightIndex::new();
-    for (name, tensor) in &model.parameters {
-        index.insert(name, tensor.clone());
-    }
-    network.add_tables(&mut index, shape.seq);
+    let index = model.index(shape.seq);
     let mut total = LossSum::new(file.clone(), shape)?;
     // The windows at the end may not fill a batch; they go through one by one.
     for batch in [shape.batch, 1] {

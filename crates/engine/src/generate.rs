@@ -45,11 +45,7 @@ impl Generator {
                 format!("a context of {limit} tokens was asked for; this model takes 1 to {most}"),
             ));
         }
-        let mut index = WeightIndex::new();
-        for (name, tensor) in &model.parameters {
-            index.insert(name, tensor.clone());
-        }
-        network.add_tables(&mut index, most);
+        let index = model.index(most);
         let programs = ProgramCache::new(device, index.weights().clone());
         let logits = Surface::zeros(Layout::dense(DType::F32, &[1, network.vocab_size(), 1, 1]));
         let mut this = Self {

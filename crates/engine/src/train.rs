@@ -274,7 +274,7 @@ impl Trainer {
     pub fn model(&self) -> LoadedModel {
         let parameters =
             self.parameters.iter().map(|p| (p.spec.name.clone(), p.value.to_tensor())).collect();
-        LoadedModel { network: self.network.clone(), parameters, tokenizer: None }
+        LoadedModel::new(self.network.clone(), parameters)
     }
 
     /// A copy of the gradients of the last step, summed over its micro-batches and still

@@ -1,13 +1,35 @@
 use crate::program_name;
-use orion_mil::{Builder, TensorType, ValueId, WEIGHT_FILE, Weights};
+use crate::storage::{QuantizedMatrix, WeightStorage, convert, quantize_rows};
+use orion_mil::op::Constexpr;
+use orion_mil::{Builder, Op, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_tensor::{DType, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// Tensors in a weight file, by name: what a program can name as constants.
 #[derive(Debug, Clone, Default)]
 pub struct WeightIndex {
-    entries: BTreeMap<String, (TensorType, u64)>,
+    entries: BTreeMap<String, Entry>,
     weights: Weights,
+}
+
+/// A tensor in the weight file: its type and offset.
+type Stored = (TensorType, u64);
+
+#[derive(Debug, Clone)]
+enum Entry {
+    Plain(Stored),
+    /// See [`QuantizedMatrix`].
+    Blockwise {
+        data: Stored,
+        scale: Stored,
+    },
+}
+
+impl Entry {
+    fn shape(&self) -> Option<Vec<usize>> {
+        let (Self::Plain((ty, _)) | Self::Blockwise { data: (ty, _), .. }) = self;
+        ty.shape()
+    }
 }
 
 impl WeightIndex {
@@ -21,9 +43,36 @@ impl WeightIndex {
     /// # Panics
     /// When the name is taken.
     pub fn insert(&mut self, name: &str, tensor: Tensor) {
+        let entry = Entry::Plain(self.append(tensor));
+        self.add(name, entry);
+    }
+
+    /// Adds a parameter, kept as `storage` says.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    pub fn insert_parameter(&mut self, name: &str, tensor: &Tensor, storage: WeightStorage) {
+        let matrix = tensor.shape().len() == 2;
+        let entry = match storage {
+            WeightStorage::Float(dtype) if matrix => {
+                Entry::Plain(self.append(convert(tensor, dtype)))
+            }
+            WeightStorage::Int8 if matrix => {
+                let QuantizedMatrix { data, scale } = quantize_rows(tensor);
+                Entry::Blockwise { data: self.append(data), scale: self.append(scale) }
+            }
+            _ => Entry::Plain(self.append(tensor.clone())),
+        };
+        self.add(name, entry);
+    }
+
+    fn append(&mut self, tensor: Tensor) -> Stored {
         let ty = TensorType::new(tensor.dtype(), tensor.shape());
-        let offset = self.weights.append(WEIGHT_FILE, tensor);
-        let taken = self.entries.insert(name.to_owned(), (ty, offset));
+        (ty, self.weights.append(WEIGHT_FILE, tensor))
+    }
+
+    fn add(&mut self, name: &str, entry: Entry) {
+        let taken = self.entries.insert(name.to_owned(), entry);
         assert!(taken.is_none(), "weight {name} is given twice");
     }
 
@@ -32,7 +81,7 @@ impl WeightIndex {
         &self.weights
     }
 
-    fn get(&self, name: &str) -> Option<&(TensorType, u64)> {
+    fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
 }
@@ -58,11 +107,17 @@ impl<'a> Graph<'a> {
             return id;
         }
         let identifier = program_name(name);
-        let id = match self.index.get(name) {
-            Some((ty, offset)) => {
-                debug_assert_eq!(ty.shape().as_deref(), Some(shape), "{name}");
-                let stored = self.builder.blob(&identifier, ty.clone(), WEIGHT_FILE, *offset);
+        let entry = self.index.get(name).cloned();
+        debug_assert!(entry.iter().all(|e| e.shape().as_deref() == Some(shape)), "{name}");
+        let id = match entry {
+            Some(Entry::Plain(stored)) => {
+                let stored = self.stored(&identifier, stored);
                 self.builder.cast(stored, DType::F32)
+            }
+            Some(Entry::Blockwise { .. }) => {
+                let [data, scale] = self.quantized(name);
+                let op = Op::Constexpr(Constexpr::Blockwise { data, scale, offset: None });
+                self.builder.push(&op)
             }
             None => self.builder.input(&identifier, TensorType::new(DType::F32, shape)),
         };
@@ -70,12 +125,52 @@ impl<'a> Graph<'a> {
         id
     }
 
+    /// Rows of the parameter `[V, C]` of that name, as `[1, C, 1, N]`, for int32 `tokens` `[N]`.
+    /// Of a matrix in int8 only these rows are unpacked.
+    pub fn embedding(&mut self, name: &str, shape: &[usize; 2], tokens: ValueId) -> ValueId {
+        if !matches!(self.index.get(name), Some(Entry::Blockwise { .. })) {
+            let table = self.parameter(name, shape);
+            return self.builder.embedding(table, tokens);
+        }
+        let [data, scale] = self.quantized(name);
+        let b = &mut self.builder;
+        let (rows, scale) = (b.gather(data, tokens, 0), b.gather(scale, tokens, 0));
+        let rows = b.cast(rows, DType::F32);
+        let (count, blocks) = (b.shape(scale)[0], b.shape(scale)[1]);
+        let rows = b.reshape(rows, &[count, blocks, shape[1] / blocks]);
+        let scale = b.reshape(scale, &[count, blocks, 1]);
+        let rows = b.mul(rows, scale);
+        let rows = b.reshape(rows, &[count, shape[1]]);
+        let columns = b.transpose(rows, &[1, 0]);
+        b.reshape(columns, &[1, shape[1], 1, count])
+    }
+
+    /// Data and scale of a matrix in int8.
+    fn quantized(&mut self, name: &str) -> [ValueId; 2] {
+        let Some(Entry::Blockwise { data, scale }) = self.index.get(name).cloned() else {
+            panic!("{name} is not in int8");
+        };
+        [("data", data), ("scale", scale)].map(|(part, stored)| {
+            let key = format!("{name}.{part}");
+            if let Some(&id) = self.known.get(&key) {
+                return id;
+            }
+            let id = self.stored(&program_name(&key), stored);
+            self.known.insert(key, id);
+            id
+        })
+    }
+
+    fn stored(&mut self, identifier: &str, (ty, offset): Stored) -> ValueId {
+        self.builder.blob(identifier, ty, WEIGHT_FILE, offset)
+    }
+
     /// A constant table of the index, such as rotary cosines.
     ///
     /// # Panics
     /// When the index does not hold it: see `Network::add_tables`.
     pub fn table(&mut self, name: &str) -> ValueId {
-        let shape = self.index.get(name).and_then(|(ty, _)| ty.shape());
+        let shape = self.index.get(name).and_then(Entry::shape);
         let shape = shape.unwrap_or_else(|| panic!("the index lacks the table {name}"));
         self.parameter(name, &shape)
     }

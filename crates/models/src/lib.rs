@@ -9,9 +9,11 @@ mod llama;
 mod load;
 mod network;
 mod presets;
+mod storage;
 
 pub use graph::{Graph, WeightIndex};
 pub use llama::{ConfigError, LlamaConfig};
 pub use load::{LoadError, LoadedModel, hugging_face_name, load};
 pub use network::{Initialization, Network, ParameterSpec, StepShape, program_name};
 pub use presets::{PRESETS, Preset, preset};
+pub use storage::{QuantizedMatrix, WeightStorage, quantize_rows};

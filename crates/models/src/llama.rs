@@ -238,8 +238,7 @@ impl LlamaConfig {
 
     fn embed(&self, graph: &mut Graph<'_>, count: usize) -> ValueId {
         let tokens = graph.builder.input("tokens", TensorType::new(DType::I32, &[count]));
-        let table = graph.parameter(EMBEDDING, &[self.vocab_size, self.hidden_size]);
-        graph.builder.embedding(table, tokens)
+        graph.embedding(EMBEDDING, &[self.vocab_size, self.hidden_size], tokens)
     }
 
     pub(crate) fn loss(

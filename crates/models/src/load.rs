@@ -1,6 +1,6 @@
 //! From files to a network with its parameters.
 
-use crate::{LlamaConfig, Network, ParameterSpec};
+use crate::{LlamaConfig, Network, ParameterSpec, WeightIndex, WeightStorage};
 use orion_formats::{LlamaConfigFile, SafeTensors, llama2c, rope_interleaved_to_half};
 use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
@@ -16,6 +16,26 @@ pub struct LoadedModel {
     pub parameters: BTreeMap<String, Tensor>,
     /// The tokenizer that lies beside the weights, if one does.
     pub tokenizer: Option<PathBuf>,
+    /// How the matrices are to be kept in programs.
+    pub storage: WeightStorage,
+}
+
+impl LoadedModel {
+    /// A network with its parameters, and nothing beside them.
+    pub fn new(network: Network, parameters: BTreeMap<String, Tensor>) -> Self {
+        Self { network, parameters, tokenizer: None, storage: WeightStorage::AsGiven }
+    }
+
+    /// The constants of programs for sequences of up to `positions` tokens: the parameters, kept
+    /// as the model says, and tables.
+    pub fn index(&self, positions: usize) -> WeightIndex {
+        let mut index = WeightIndex::new();
+        for (name, tensor) in &self.parameters {
+            index.insert_parameter(name, tensor, self.storage);
+        }
+        self.network.add_tables(&mut index, positions);
+        index
+    }
 }
 
 /// Why a path gave no model.
@@ -122,7 +142,7 @@ fn load_directory(path: &Path) -> Result<LoadedModel, LoadError> {
         .flat_map(|d| ["tokenizer.json", "tokenizer.bin"].map(|f| d.join(f)))
         .chain(["tokenizer.json", "tokenizer.bin"].map(|f| path.join("../..").join(f)))
         .find(|f| f.exists());
-    Ok(LoadedModel { network, parameters, tokenizer })
+    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
 }
 
 fn from_llama2c(path: &Path, checkpoint: llama2c::Checkpoint) -> Result<LoadedModel, LoadError> {
@@ -158,7 +178,7 @@ fn from_llama2c(path: &Path, checkpoint: llama2c::Checkpoint) -> Result<LoadedMo
     let parameters = match_parameters(path, &network, tensors)?;
     let beside = path.parent().unwrap_or(Path::new(".")).join("tokenizer.bin");
     let tokenizer = Some(beside).filter(|f| f.exists());
-    Ok(LoadedModel { network, parameters, tokenizer })
+    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
 }
 
 /// A Llama parameter's Hugging Face name from Meta's, which llama2.c keeps.

@@ -111,12 +111,7 @@ fn sequences(model: &LoadedModel, arguments: &Compile) -> Result<(usize, usize)>
 }
 
 fn index(model: &LoadedModel, positions: usize) -> WeightIndex {
-    let mut index = WeightIndex::new();
-    for (name, tensor) in &model.parameters {
-        index.insert(name, tensor.clone());
-    }
-    model.network.add_tables(&mut index, positions);
-    index
+    model.index(positions)
 }
 
 fn check_pass(name: &str) -> Result<()> {

@@ -1,0 +1,76 @@
+//! Weights in fewer bits: a model whose matrices are kept as bf16, fp16 or int8 gives the logits
+//! of a model whose fp32 matrices hold the rounded numbers.
+
+use orion_cpu::Cpu;
+use orion_cpu::reference::Reference;
+use orion_engine::{Generator, LoadedModel, Random};
+use orion_models::{WeightStorage, preset, quantize_rows};
+use orion_runtime::Device;
+use orion_tensor::{DType, Tensor, Tolerance};
+use std::sync::Arc;
+
+fn random_model() -> LoadedModel {
+    let network = preset("stories260k").unwrap().network();
+    let mut random = Random::new(5);
+    let parameters = network.parameters().into_iter().map(|spec| {
+        let count = spec.shape.iter().product();
+        let values: Vec<f32> = match spec.shape.len() {
+            1 => vec![1.0; count],
+            _ => (0..count).map(|_| (random.uniform() - 0.5) as f32 * 0.3).collect(),
+        };
+        (spec.name, Tensor::from_slice(&spec.shape, &values))
+    });
+    LoadedModel::new(network.clone(), parameters.collect())
+}
+
+/// The numbers that remain of a matrix.
+fn rounded(matrix: &Tensor, storage: WeightStorage) -> Tensor {
+    let values: Vec<f64> = match storage {
+        WeightStorage::Int8 => {
+            let quantized = quantize_rows(matrix);
+            let (data, scale) = (quantized.data.to_f32_vec(), quantized.scale.to_f32_vec());
+            let block = data.len() / scale.len();
+            data.iter().enumerate().map(|(i, q)| f64::from(q * scale[i / block])).collect()
+        }
+        WeightStorage::Float(dtype) => {
+            let wide: Vec<f64> = matrix.to_f32_vec().into_iter().map(f64::from).collect();
+            let narrow = Tensor::from_f64(dtype, matrix.shape(), &wide);
+            narrow.to_f32_vec().into_iter().map(f64::from).collect()
+        }
+        other => panic!("{other:?} rounds nothing"),
+    };
+    Tensor::from_f64(DType::F32, matrix.shape(), &values)
+}
+
+#[test]
+fn logits_are_those_of_the_rounded_weights() {
+    let model = random_model();
+    let storages = [
+        WeightStorage::Int8,
+        WeightStorage::Float(DType::BF16),
+        WeightStorage::Float(DType::F16),
+        WeightStorage::Float(DType::F32),
+    ];
+    let prompt: Vec<u32> = (0..21).map(|i| i * 23 % 512).collect();
+    let devices: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Reference)];
+    for storage in storages {
+        let narrow = LoadedModel { storage, ..model.clone() };
+        let mut wide = model.clone();
+        for tensor in wide.parameters.values_mut().filter(|t| t.shape().len() == 2) {
+            *tensor = rounded(tensor, storage);
+        }
+        for device in &devices {
+            let logits = |model: &LoadedModel| {
+                let mut generator = Generator::new(model, device.clone(), None).unwrap();
+                // A prefill program, then one for a single token.
+                let mut logits = generator.read(&prompt).unwrap().to_vec();
+                logits.extend_from_slice(generator.read(&[7]).unwrap());
+                logits.into_iter().map(f64::from).collect::<Vec<f64>>()
+            };
+            let place = format!("{storage:?} on {}", device.name());
+            Tolerance::F32Network
+                .check(&logits(&narrow), &logits(&wide))
+                .unwrap_or_else(|e| panic!("{place}: {e}"));
+        }
+    }
+}
