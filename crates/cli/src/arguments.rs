@@ -4,7 +4,7 @@ mod bench;
 
 pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
-    BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
+    BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -75,6 +75,19 @@ pub(crate) struct DeviceChoice {
     pub(crate) threads: Option<NonZeroUsize>,
 }
 
+/// Arithmetic of matrix products, and how generation keeps the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// fp32 throughout
+    F32,
+    /// Weights in bf16, products of bf16 numbers summed in fp32
+    Bf16,
+    /// Weights in fp16, products in fp32
+    F16,
+    /// Weights in int8 with a scale for every 64, products in fp32
+    Int8,
+}
+
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -123,6 +136,10 @@ pub(crate) struct Run {
     /// Positions the model may look back on [default: what it was trained for]
     #[arg(short, long, value_name = "N")]
     pub(crate) context: Option<usize>,
+
+    /// How weights are kept and products computed [default: as the file has them, in fp32]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) precision: Option<Precision>,
 
     /// Print time to first token and tokens per second to standard error
     #[arg(long)]
@@ -263,6 +280,9 @@ pub(crate) struct Recipe {
     /// Largest global norm of the gradients; 0 does not clip
     #[arg(long, value_name = "X")]
     pub(crate) clip: Option<f64>,
+    /// Arithmetic of matrix products: f32, or bf16 with sums in fp32
+    #[arg(long, value_name = "NAME")]
+    pub(crate) precision: Option<String>,
     /// Order of the sequences: sequential or random
     #[arg(long, value_name = "NAME")]
     pub(crate) order: Option<String>,
@@ -292,6 +312,10 @@ pub(crate) struct Eval {
     /// Stop after this many tokens [default: the whole file]
     #[arg(long, value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
+
+    /// How weights are kept and products computed [default: as the file has them, in fp32]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) precision: Option<Precision>,
 
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "text")]

@@ -1,30 +1,72 @@
 //! Devices by name, and the machine they are on.
 
-use crate::arguments::DeviceChoice;
+use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
+use orion_models::WeightStorage;
 use orion_runtime::Device;
+use orion_tensor::DType;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// The names that [`device_named`] takes, besides `auto`.
 const NAMES: [&str; 2] = ["cpu", "cpu:reference"];
 
+/// What matrix products are computed in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Products {
+    #[default]
+    F32,
+    Bf16,
+}
+
+impl Precision {
+    /// What the device computes products in.
+    pub(crate) fn products(self) -> Products {
+        match self {
+            Self::Bf16 => Products::Bf16,
+            Self::F32 | Self::F16 | Self::Int8 => Products::F32,
+        }
+    }
+
+    /// How a model keeps its matrices.
+    pub(crate) fn storage(self) -> WeightStorage {
+        match self {
+            Self::F32 => WeightStorage::Float(DType::F32),
+            Self::Bf16 => WeightStorage::Float(DType::BF16),
+            Self::F16 => WeightStorage::Float(DType::F16),
+            Self::Int8 => WeightStorage::Int8,
+        }
+    }
+}
+
+/// [`Precision::products`] and [`Precision::storage`], where a precision was asked for.
+pub(crate) fn kept(precision: Option<Precision>) -> (Products, WeightStorage) {
+    precision.map_or_else(Default::default, |p| (p.products(), p.storage()))
+}
+
 /// The device that was chosen.
 ///
 /// # Errors
 /// When there is no such device on this machine; it is never replaced by another.
-pub(crate) fn device(choice: &DeviceChoice) -> Result<Arc<dyn Device>> {
-    device_named(&choice.device, choice.threads)
+pub(crate) fn device(choice: &DeviceChoice, products: Products) -> Result<Arc<dyn Device>> {
+    device_named(&choice.device, choice.threads, products)
 }
 
 /// A device by name; `auto` is the fastest that runs every program, which is `cpu` today.
 ///
 /// # Errors
 /// When there is no such device on this machine.
-pub(crate) fn device_named(name: &str, threads: Option<NonZeroUsize>) -> Result<Arc<dyn Device>> {
+pub(crate) fn device_named(
+    name: &str,
+    threads: Option<NonZeroUsize>,
+    products: Products,
+) -> Result<Arc<dyn Device>> {
     match name {
+        "auto" | "cpu" | "cpu:reference" if products == Products::Bf16 => {
+            Err(Failure::usage("products in bf16 are not there yet"))
+        }
         "auto" | "cpu" => {
             let options =
                 threads.map_or_else(CpuOptions::default, |n| CpuOptions::with_threads(n.get()));
@@ -40,7 +82,7 @@ pub(crate) fn device_named(name: &str, threads: Option<NonZeroUsize>) -> Result<
 
 /// Every device of this machine.
 pub(crate) fn all(threads: Option<NonZeroUsize>) -> Result<Vec<Arc<dyn Device>>> {
-    NAMES.iter().map(|name| device_named(name, threads)).collect()
+    NAMES.iter().map(|name| device_named(name, threads, Products::F32)).collect()
 }
 
 /// What the CPU devices can use.

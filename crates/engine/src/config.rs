@@ -82,8 +82,20 @@ pub struct TrainSection {
     pub seq: usize,
     pub grad_accum: usize,
     pub seed: u64,
+    pub precision: Arithmetic,
     pub loss_scale: f64,
     pub dynamic_loss_scale: bool,
+}
+
+/// What matrix products are computed in. The device has to be made so; the engine only keeps the
+/// choice, so that a run is resumed as it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// fp32.
+    F32,
+    /// Factors rounded to bf16, sums in fp32.
+    Bf16,
 }
 
 /// See [`DOCUMENTATION`].
@@ -176,6 +188,10 @@ pub const DOCUMENTATION: &[(&str, &str)] = &[
     ("train.grad_accum", "Micro-batches per optimizer update."),
     ("train.seed", "Seed of the first weights and of the random order."),
     (
+        "train.precision",
+        "Arithmetic of matrix products: f32, or bf16 with sums in fp32. Weights, norms, softmax, loss and optimizer stay fp32.",
+    ),
+    (
         "train.loss_scale",
         "Factor on the loss before differentiation, taken off again before the update.",
     ),
@@ -218,6 +234,7 @@ impl Default for TrainConfig {
                 seq: 128,
                 grad_accum: 1,
                 seed: 42,
+                precision: Arithmetic::F32,
                 loss_scale: 1.0,
                 dynamic_loss_scale: false,
             },

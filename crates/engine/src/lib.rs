@@ -16,9 +16,9 @@ mod train;
 
 pub use checkpoint::newest_checkpoint;
 pub use config::{
-    CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family, ModelSection,
-    OptimizerSection, Order, SampleSection, Schedule, TrainConfig, TrainSection, edit_distance,
-    network_of_preset,
+    Arithmetic, CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family,
+    ModelSection, OptimizerSection, Order, SampleSection, Schedule, TrainConfig, TrainSection,
+    edit_distance, network_of_preset,
 };
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};

@@ -1,6 +1,6 @@
 //! `orion bench`.
 
-use super::DeviceChoice;
+use super::{DeviceChoice, Precision};
 use clap::{Args, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -66,22 +66,9 @@ pub(crate) struct BenchedModel {
     #[arg(short, long, value_name = "NAME|PATH")]
     pub(crate) model: String,
 
-    /// Arithmetic of the matrix products
+    /// What products are computed in, and how generation keeps weights
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub(crate) precision: Precision,
-}
-
-/// Arithmetic of matrix products, or the type of weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Precision {
-    /// fp32
-    F32,
-    /// Products in bf16, sums in fp32
-    Bf16,
-    /// Weights in fp16
-    F16,
-    /// Weights in int8
-    Int8,
 }
 
 #[derive(Debug, Args)]

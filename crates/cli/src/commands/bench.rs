@@ -4,7 +4,7 @@ use crate::arguments::{
     Bench as Command, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
 };
-use crate::devices::device;
+use crate::devices::{Products, device};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
@@ -63,13 +63,13 @@ impl Limits for Machine {
 fn machine(arguments: &BenchMachine, printer: &Printer) -> Result {
     let options = &arguments.options;
     // Refuses devices that do not exist, as every other benchmark does.
-    let device = device(&options.device)?;
+    let device = device(&options.device, Products::F32)?;
     let (info, results) = measured(threads(options, device.name()), options.repetitions.get());
     finish(options, Report { machine: info, results }, printer)
 }
 
 fn gemm(arguments: &BenchGemm, printer: &Printer) -> Result {
-    check_precision(arguments.precision)?;
+    let precision = arithmetic(arguments.precision)?;
     let wanted = arguments.model.as_deref();
     let shapes: Vec<_> =
         GEMM_SHAPES.iter().filter(|s| wanted.is_none_or(|name| s.model == name)).collect();
@@ -79,7 +79,7 @@ fn gemm(arguments: &BenchGemm, printer: &Printer) -> Result {
         let message = format!("there are no shapes of `{}`", wanted.unwrap_or_default());
         return Err(Failure::usage(message).hint(format!("there are {}", names.join(", "))));
     }
-    with_bench(&arguments.options, printer, |bench| {
+    with_bench(&arguments.options, precision, printer, |bench| {
         let count = (shapes.len() * GemmKind::ALL.len()) as u64;
         let progress = printer.progress(count, "{bar:24} {pos}/{len}  {msg}");
         let mut results = Vec::new();
@@ -98,7 +98,7 @@ fn program(arguments: &BenchProgram, printer: &Printer) -> Result {
     let bundle = Bundle::load(&arguments.file)?;
     let path = &arguments.file;
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    with_bench(&arguments.options, printer, |bench| {
+    with_bench(&arguments.options, Precision::F32, printer, |bench| {
         let (result, plan) = bench.program(&name, &bundle.program, &bundle.weights)?;
         if arguments.explain {
             match arguments.options.format {
@@ -115,26 +115,33 @@ fn prefill(arguments: &BenchPrefill, printer: &Printer) -> Result {
     check_one_sequence(arguments.batch)?;
     let model = model(&arguments.model)?;
     let tokens = length(arguments.tokens, 512, &model);
-    with_bench(&arguments.options, printer, |bench| Ok(vec![bench.prefill(&model, tokens)?]))
+    with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
+        Ok(vec![bench.prefill(&model, tokens)?])
+    })
 }
 
 fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
     check_one_sequence(arguments.batch)?;
     let model = model(&arguments.model)?;
     let tokens = length(arguments.tokens, 128, &model);
-    with_bench(&arguments.options, printer, |bench| Ok(vec![bench.decode(&model, tokens)?]))
+    with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
+        Ok(vec![bench.decode(&model, tokens)?])
+    })
 }
 
 fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
+    let precision = arithmetic(arguments.model.precision)?;
     let model = model(&arguments.model)?;
     let tokens = length(arguments.tokens, 256, &model);
     let batch = arguments.batch.get();
-    with_bench(&arguments.options, printer, |bench| Ok(vec![bench.train(model, batch, tokens)?]))
+    with_bench(&arguments.options, precision, printer, |bench| {
+        Ok(vec![bench.train(model, batch, tokens)?])
+    })
 }
 
 fn load(arguments: &BenchLoad, printer: &Printer) -> Result {
     let model = model(&arguments.model)?;
-    with_bench(&arguments.options, printer, |bench| {
+    with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
         let mut results = Vec::new();
         for test in LoadTest::ALL {
             results.extend(bench.load(&model, test)?);
@@ -146,16 +153,23 @@ fn load(arguments: &BenchLoad, printer: &Printer) -> Result {
 /// Measures the machine, does the work, and reports both.
 fn with_bench(
     options: &BenchOptions,
+    precision: Precision,
     printer: &Printer,
     work: impl FnOnce(&mut Bench<'_>) -> Result<Vec<TestResult>>,
 ) -> Result {
-    let device = device(&options.device)?;
+    let device = device(&options.device, precision.products())?;
     let threads = threads(options, device.name());
     let (machine, _) = measured(threads, MACHINE_REPETITIONS);
     let settings =
         Settings { repetitions: options.repetitions.get(), warm_up: options.warm_up.get() };
     let mut limits = Machine(Meter::new(threads));
-    let results = work(&mut Bench { device, threads, settings, limits: &mut limits })?;
+    let results = work(&mut Bench {
+        device,
+        threads,
+        precision: precision.into(),
+        settings,
+        limits: &mut limits,
+    })?;
     finish(options, Report { machine, results }, printer)
 }
 
@@ -226,7 +240,6 @@ fn finish(options: &BenchOptions, mut report: Report, printer: &Printer) -> Resu
 
 /// A preset with random weights, or a model from a path.
 fn model(choice: &BenchedModel) -> Result<BenchModel> {
-    check_precision(choice.precision)?;
     let name = choice.model.as_str();
     if let Some(preset) = preset(name) {
         return Ok(BenchModel::random(name, preset.network()));
@@ -244,14 +257,26 @@ fn length(asked: Option<NonZeroUsize>, default: usize, model: &BenchModel) -> us
     asked.map_or(default.min(model.loaded.network.max_positions()), NonZeroUsize::get)
 }
 
-fn check_precision(precision: Precision) -> Result<()> {
+impl From<Precision> for orion_bench::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// Of training and of bare products, whose matrices are not kept in any other way.
+fn arithmetic(precision: Precision) -> Result<Precision> {
     let name = match precision {
-        Precision::F32 => return Ok(()),
-        Precision::Bf16 => "bf16",
+        Precision::F32 | Precision::Bf16 => return Ok(precision),
         Precision::F16 => "f16",
         Precision::Int8 => "int8",
     };
-    Err(Failure::usage(format!("--precision {name} is not there yet; f32 is")))
+    Err(Failure::usage(format!("--precision {name} is a way to keep weights for generation"))
+        .hint("this takes f32 or bf16"))
 }
 
 fn check_one_sequence(batch: NonZeroUsize) -> Result<()> {

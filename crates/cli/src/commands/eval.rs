@@ -1,16 +1,17 @@
 use crate::arguments::{Eval, Format};
-use crate::devices::device;
+use crate::devices::{device, kept};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
-use orion_engine::{EvaluationShape, evaluate, load_model};
+use orion_engine::{EvaluationShape, LoadedModel, evaluate, load_model};
 use orion_formats::TokenFile;
 use serde_json::json;
 use std::num::NonZeroUsize;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
-    let device = device(&arguments.device)?;
-    let model = load_model(&arguments.model)?;
+    let (products, storage) = kept(arguments.precision);
+    let device = device(&arguments.device, products)?;
+    let model = LoadedModel { storage, ..load_model(&arguments.model)? };
     let file = TokenFile::open(&arguments.data)?;
     file.check_vocab(model.network.vocab_size()).context(arguments.data.display())?;
     let seq = arguments.seq.map_or(model.network.max_positions(), NonZeroUsize::get);

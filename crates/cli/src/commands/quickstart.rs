@@ -2,7 +2,7 @@
 
 use super::run::stream;
 use crate::arguments::Quickstart;
-use crate::devices::device;
+use crate::devices::{Products, device};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
@@ -39,7 +39,7 @@ const STORY_TOKENS: usize = 250;
 
 pub(crate) fn quickstart(arguments: &Quickstart, printer: &Printer) -> Result {
     let begin = Instant::now();
-    let device = device(&arguments.device)?;
+    let device = device(&arguments.device, Products::F32)?;
     let directory = arguments.out.clone().unwrap_or_else(|| free_run_directory("quickstart"));
     if directory.join("config.toml").exists() {
         return Err(Failure::new(format!("{}: already holds a run", directory.display()))

@@ -1,12 +1,12 @@
 use crate::arguments::{Run, Sampling};
-use crate::devices::device;
+use crate::devices::{device, kept};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use orion_engine::{
-    GenerationStats, Generator, Sampler, SamplerConfig, StopReason, StopRule, generate, load_model,
-    open_tokenizer,
+    GenerationStats, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopRule,
+    generate, load_model, open_tokenizer,
 };
 use orion_tokenizer::Tokenizer;
 use std::io::Read;
@@ -18,8 +18,9 @@ use std::time::{Duration, SystemTime};
 pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let sampler = sampler(&arguments.sampling)?;
     let prompt = prompt(arguments)?;
-    let device = device(&arguments.device)?;
-    let model = load_model(&arguments.model)?;
+    let (products, storage) = kept(arguments.precision);
+    let device = device(&arguments.device, products)?;
+    let model = LoadedModel { storage, ..load_model(&arguments.model)? };
     let tokenizer_path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
     let tokenizer_path = tokenizer_path.ok_or_else(|| {
         Failure::usage(format!("no tokenizer lies beside {}", arguments.model.display()))

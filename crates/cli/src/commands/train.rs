@@ -1,11 +1,11 @@
 use crate::arguments::{Recipe, Train};
-use crate::devices::device;
+use crate::devices::{Products, device};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
-use orion_engine::{ConfigLayers, TrainConfig, Trainer, load_model, network_of_preset};
+use orion_engine::{Arithmetic, ConfigLayers, TrainConfig, Trainer, load_model, network_of_preset};
 use std::path::Path;
 
 pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
@@ -14,7 +14,11 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let device = device(&arguments.device)?;
+    let products = match config.train.precision {
+        Arithmetic::F32 => Products::F32,
+        Arithmetic::Bf16 => Products::Bf16,
+    };
+    let device = device(&arguments.device, products)?;
     let name = device.name().to_owned();
     let (mut trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {
@@ -125,7 +129,7 @@ fn configuration(arguments: &Train) -> Result<TrainConfig> {
 }
 
 /// Flags under the names they have in the configuration.
-fn settings(recipe: &Recipe) -> [(&'static str, Option<String>); 14] {
+fn settings(recipe: &Recipe) -> [(&'static str, Option<String>); 15] {
     fn text<T: ToString>(value: &Option<T>) -> Option<String> {
         value.as_ref().map(T::to_string)
     }
@@ -144,6 +148,7 @@ fn settings(recipe: &Recipe) -> [(&'static str, Option<String>); 14] {
         ("optimizer.weight_decay", text(&recipe.weight_decay)),
         ("optimizer.clip", text(&recipe.clip)),
         ("data.order", text(&recipe.order)),
+        ("train.precision", text(&recipe.precision)),
     ]
 }
 

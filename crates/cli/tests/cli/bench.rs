@@ -125,12 +125,13 @@ fn what_cannot_be_measured() {
     assert_eq!(unknown.code, 2, "{unknown}");
     assert!(unknown.stderr.contains("storys15m is neither a file nor a preset"), "{unknown}");
     assert!(unknown.stderr.contains("hint: did you mean `stories15m`?"), "{unknown}");
-    assert_snapshot!(place.line("bench train --model stories260k --precision bf16"), @r"
+    assert_snapshot!(place.line("bench train --model stories260k --precision int8"), @r"
     exit: 2
     ----- stdout -----
 
     ----- stderr -----
-    error: --precision bf16 is not there yet; f32 is
+    error: --precision int8 is a way to keep weights for generation
+    hint: this takes f32 or bf16
     ");
     assert_snapshot!(place.line("bench decode --model stories260k --batch 8"), @r"
     exit: 2

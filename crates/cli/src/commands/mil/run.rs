@@ -1,6 +1,6 @@
 use super::inputs::Inputs;
 use crate::arguments::{Format, MilRun, ToleranceName};
-use crate::devices::{device, device_named};
+use crate::devices::{Products, device, device_named};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
@@ -22,7 +22,7 @@ const SHOWN: usize = 8;
 pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     let inputs = Inputs::parse(&arguments.input)?;
     let bundle = package::load(&arguments.file)?;
-    let device = device(&arguments.device)?;
+    let device = device(&arguments.device, Products::F32)?;
     let outputs = execute(&*device, &bundle, &inputs, printer)?;
     if let Some(directory) = &arguments.output_dir {
         std::fs::create_dir_all(directory).context(directory.display())?;
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
         }
         return Ok(Exit::Success);
     };
-    let other = device_named(against, arguments.device.threads)?;
+    let other = device_named(against, arguments.device.threads, Products::F32)?;
     let expected = execute(&*other, &bundle, &inputs, printer)?;
     let tolerance = tolerance(arguments.tolerance);
     let comparisons: Vec<(&str, std::result::Result<(), String>)> = outputs
