@@ -6,6 +6,7 @@ use crate::kernels::gemm::{Lent, Workspace};
 use crate::kernels::isa::Isa;
 use crate::plan::{Home, Plan, plan};
 use crate::pool::Pool;
+use crate::precision::Precision;
 use crate::steps::Context;
 use orion_mil::typed::analyze;
 use orion_mil::{Diagnostic, Function, Program, Type, Weights, hoist_literals, verify};
@@ -22,12 +23,19 @@ const NAME: &str = "cpu";
 pub struct CpuOptions {
     /// Threads, the caller's included; `None` for as many as the machine runs at once.
     pub threads: Option<usize>,
+    /// What the operands of matrix products are rounded to.
+    pub precision: Precision,
 }
 
 impl CpuOptions {
     /// With that many threads.
     pub fn with_threads(threads: usize) -> Self {
-        Self { threads: Some(threads) }
+        Self { threads: Some(threads), ..Self::default() }
+    }
+
+    /// The same, with matrix products in that precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 }
 
@@ -38,6 +46,7 @@ impl CpuOptions {
 pub struct Cpu {
     isa: Isa,
     pool: Arc<Pool>,
+    precision: Precision,
 }
 
 impl Cpu {
@@ -45,7 +54,8 @@ impl Cpu {
     pub fn new(options: CpuOptions) -> Self {
         let all = || thread::available_parallelism().map_or(1, usize::from);
         let threads = options.threads.unwrap_or_else(all);
-        Self { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+        let CpuOptions { precision, .. } = options;
+        Self { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)), precision }
     }
 }
 
@@ -61,7 +71,11 @@ impl Device for Cpu {
     }
 
     fn description(&self) -> String {
-        format!("{} threads, {}; sums in f32", self.pool.threads(), self.isa.name())
+        let products = match self.precision {
+            Precision::F32 => "sums in f32",
+            Precision::Bf16 => "products of bf16, sums in f32",
+        };
+        format!("{} threads, {}; {products}", self.pool.threads(), self.isa.name())
     }
 
     /// # Errors
@@ -83,11 +97,12 @@ impl Device for Cpu {
         }
         let ops = analyze(&function).map_err(invalid)?;
         let signature = Signature::dense(&function, NAME)?;
-        let plan = plan(&function, &ops, &signature, weights).map_err(|problems| {
-            let at = |(i, message)| at(&function, i, message);
-            let problems = problems.into_iter().map(at).collect();
-            Error::with_diagnostics(ErrorKind::Weights, NAME, problems)
-        })?;
+        let plan =
+            plan(&function, &ops, &signature, weights, self.precision).map_err(|problems| {
+                let at = |(i, message)| at(&function, i, message);
+                let problems = problems.into_iter().map(at).collect();
+                Error::with_diagnostics(ErrorKind::Weights, NAME, problems)
+            })?;
         Ok(Box::new(Planned::new(self, function.name, signature, plan)))
     }
 }

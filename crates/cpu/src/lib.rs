@@ -11,7 +11,9 @@ mod kernels;
 pub mod machine;
 mod plan;
 mod pool;
+mod precision;
 pub mod reference;
 mod steps;
 
 pub use device::{Cpu, CpuOptions};
+pub use precision::Precision;

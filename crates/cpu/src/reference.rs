@@ -3,6 +3,7 @@
 //! No planning, no threads, no sharing of memory between values. It is what other executors are
 //! compared with, so it has nothing in it that would have to be compared with something else.
 
+use crate::Precision;
 use orion_mil::evaluate::evaluate;
 use orion_mil::typed::analyze;
 use orion_mil::{
@@ -21,13 +22,47 @@ const NAME: &str = "cpu:reference";
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reference;
 
+impl Reference {
+    /// The same with the operands of matrix products rounded first: what devices that compute
+    /// products in that precision are compared with.
+    pub fn with_precision(self, precision: Precision) -> RoundingReference {
+        RoundingReference { precision }
+    }
+}
+
+/// [`Reference`] with matrix products in a chosen precision.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoundingReference {
+    precision: Precision,
+}
+
 impl Device for Reference {
     fn name(&self) -> &str {
         NAME
     }
 
     fn description(&self) -> String {
-        "naive interpreter on one core; sums in f64, the definition of every op".to_owned()
+        RoundingReference::default().description()
+    }
+
+    /// # Errors
+    /// Nested blocks (`cond`, `while_loop`) are [`ErrorKind::Unsupported`].
+    fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
+        RoundingReference::default().compile(program, weights)
+    }
+}
+
+impl Device for RoundingReference {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn description(&self) -> String {
+        let products = match self.precision {
+            Precision::F32 => "",
+            Precision::Bf16 => "; products of bf16",
+        };
+        format!("naive interpreter on one core; sums in f64, the definition of every op{products}")
     }
 
     /// # Errors
@@ -59,7 +94,16 @@ impl Device for Reference {
         let output_types = known_types(&function)?;
         let constants = resolve(&function, &ops, weights)?;
         let dead_after = last_uses(&function.body, &ops, function.values.len());
-        Ok(Box::new(Interpreter { function, ops, signature, output_types, constants, dead_after }))
+        let precision = self.precision;
+        Ok(Box::new(Interpreter {
+            function,
+            ops,
+            signature,
+            output_types,
+            constants,
+            dead_after,
+            precision,
+        }))
     }
 }
 
@@ -73,6 +117,7 @@ struct Interpreter {
     constants: Vec<(ValueId, Tensor)>,
     /// The values that no operation after this one reads.
     dead_after: Vec<Vec<ValueId>>,
+    precision: Precision,
 }
 
 /// A diagnostic about one operation.
@@ -167,7 +212,8 @@ impl Interpreter {
                     values[state.index()] = operands.nth(1);
                 }
                 _ => {
-                    let operands: Vec<Tensor> = operands.collect();
+                    let mut operands: Vec<Tensor> = operands.collect();
+                    self.precision.round_operands(op, &mut operands);
                     let results = evaluate(op, &operands, &self.output_types[i])
                         .map_err(|message| at(&self.function, operation, message))?;
                     for (output, result) in operation.outputs.iter().zip(results) {

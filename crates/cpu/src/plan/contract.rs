@@ -160,7 +160,8 @@ impl Lowering<'_> {
         }
         let reads = vec![a, b];
         let method = Contraction::method(size, &fa, &fb, batch.len());
-        let contraction = Contraction { size, a: fa, b: fb, c: fc, batch, method };
+        let contraction =
+            Contraction { size, a: fa, b: fb, c: fc, batch, method, precision: self.precision };
         self.step(Kind::Contraction(contraction), reads, vec![c.clone()]);
     }
 

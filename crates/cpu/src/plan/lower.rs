@@ -7,6 +7,7 @@ use super::memory;
 use super::view::{BufferId, View};
 use super::{Constant, Home, Plan};
 use crate::kernels::instruction::Action;
+use crate::precision::Precision;
 use crate::steps::{Evaluate, Kind, Map, Step};
 use orion_mil::fold::{Recipe, recipes};
 use orion_mil::op::{Binary, Unary};
@@ -53,6 +54,7 @@ pub(super) struct Lowering<'a> {
     pub(super) ops: &'a [Op],
     pub(super) label: String,
     pub(super) place: String,
+    pub(super) precision: Precision,
 }
 
 /// Types that tile programs can load and store.
@@ -79,8 +81,9 @@ pub(crate) fn plan(
     ops: &[Op],
     signature: &Signature,
     weights: &Weights,
+    precision: Precision,
 ) -> std::result::Result<Plan, Vec<(usize, String)>> {
-    let mut lowering = Lowering::new(function, ops);
+    let mut lowering = Lowering::new(function, ops, precision);
     for (port, param) in function.params.iter().enumerate() {
         let ty = match function.ty(param.value) {
             orion_mil::Type::Tensor(ty) | orion_mil::Type::State(ty) => ty,
@@ -136,7 +139,7 @@ pub(crate) fn plan(
 }
 
 impl<'a> Lowering<'a> {
-    fn new(function: &'a Function, ops: &'a [Op]) -> Self {
+    fn new(function: &'a Function, ops: &'a [Op], precision: Precision) -> Self {
         let count = function.values.len();
         let mut uses = vec![Vec::new(); count];
         for (i, op) in ops.iter().enumerate() {
@@ -160,6 +163,7 @@ impl<'a> Lowering<'a> {
             ops,
             label: String::new(),
             place: String::new(),
+            precision,
         }
     }
 
@@ -296,7 +300,8 @@ impl<'a> Lowering<'a> {
             .collect();
         let types = outputs.iter().map(|&v| self.ty(v).clone()).collect();
         let (reads, writes) = (operands.clone(), views.clone());
-        let evaluate = Evaluate { op: op.clone(), operands, outputs: views, types };
+        let (op, precision) = (op.clone(), self.precision);
+        let evaluate = Evaluate { op, operands, outputs: views, types, precision };
         self.step(Kind::Evaluate(Box::new(evaluate)), reads, writes);
     }
 

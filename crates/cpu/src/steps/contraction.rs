@@ -1,10 +1,11 @@
 use super::{Context, Shared};
 use crate::kernels::gemm::{
-    self, Destination, Lent, Matrix, Size, Workspace, gemv, gemv_columns, workspace,
-    workspace_on_one_thread,
+    self, Arithmetic, Destination, Lent, Matrix, Rounding, Size, ToBf16, Unrounded, Workspace,
+    gemv, gemv_columns, workspace, workspace_on_one_thread,
 };
 use crate::kernels::isa::Isa;
 use crate::plan::view::BufferId;
+use crate::precision::Precision;
 use orion_tensor::DType;
 
 /// A factor of a product: a matrix in a buffer, batch offsets apart.
@@ -48,6 +49,8 @@ pub(crate) struct Contraction {
     /// Where each product's A, B and C begin, in elements.
     pub batch: Vec<[isize; 3]>,
     pub method: Method,
+    /// What A and B are rounded to.
+    pub precision: Precision,
 }
 
 impl Contraction {
@@ -78,6 +81,13 @@ impl Contraction {
     }
 
     pub(super) fn run(&self, context: &mut Context<'_>) {
+        match self.precision {
+            Precision::F32 => self.run_rounding::<Unrounded>(context),
+            Precision::Bf16 => self.run_rounding::<ToBf16>(context),
+        }
+    }
+
+    fn run_rounding<R: Rounding>(&self, context: &Context<'_>) {
         let place = |factor: &Factor, offset: isize| Matrix {
             pointer: context.at::<u8>(factor.buffer, offset * factor.dtype.size_bytes() as isize),
             dtype: factor.dtype,
@@ -90,13 +100,14 @@ impl Contraction {
             (place(&self.a, a), place(&self.b, b), c)
         };
         let (isa, pool, lent, size) = (context.isa, context.pool, context.lent, self.size);
+        let arithmetic = Arithmetic { isa, precision: self.precision };
         match self.method {
             Method::Together => {
                 for i in 0..self.batch.len() {
                     let (a, b, c) = matrices(i);
                     // SAFETY: views lie inside their buffers, C overlaps neither factor, and the
                     // workspace was sized for this step.
-                    unsafe { gemm::gemm(isa, pool, size, a, b, c, lent) };
+                    unsafe { gemm::gemm(arithmetic, pool, size, a, b, c, lent) };
                 }
             }
             Method::Apart => {
@@ -106,11 +117,11 @@ impl Contraction {
                     // SAFETY: as above; each product is one thread's, with its own workspace.
                     unsafe {
                         let memory = { lent }.threads.add(thread * lent.per_thread);
-                        gemm::gemm_on_one_thread(isa, size, a, b, c, memory);
+                        gemm::gemm_on_one_thread(arithmetic, size, a, b, c, memory);
                     }
                 });
             }
-            Method::DotRows => self.dot_rows(isa, context, &matrices, lent),
+            Method::DotRows => self.dot_rows::<R>(isa, context, &matrices, lent),
             Method::SumRows => {
                 let all = Batch(&matrices);
                 let chunks = size.n.div_ceil(gemm::COLUMNS);
@@ -125,7 +136,7 @@ impl Contraction {
                         unsafe {
                             let b = b.at(0, start);
                             let c = Destination { pointer: c.pointer.add(start), ..c };
-                            gemv_columns(isa, a, b, c, size.m, count, size.k);
+                            gemv_columns::<R>(isa, a, b, c, size.m, count, size.k);
                         }
                     }
                 });
@@ -133,7 +144,7 @@ impl Contraction {
         }
     }
 
-    fn dot_rows(
+    fn dot_rows<R: Rounding>(
         &self,
         isa: Isa,
         context: &Context<'_>,
@@ -142,13 +153,14 @@ impl Contraction {
     ) {
         let (size, pool) = (self.size, context.pool);
         let contiguous = self.b.dtype == DType::F32
+            && self.precision == Precision::F32
             && (self.b.row == 1 || size.k == 1)
             && (size.n == 1 || self.b.column == size.k as isize);
         if !contiguous {
             for i in 0..self.batch.len() {
                 let (_, b, _) = matrices(i);
                 // SAFETY: B is readable and the shared workspace has room for it.
-                unsafe { widen_columns(b, size, lent.shared.add(i * size.n * size.k)) };
+                unsafe { widen_columns::<R>(b, size, lent.shared.add(i * size.n * size.k)) };
             }
         }
         let all = Batch(matrices);
@@ -173,29 +185,29 @@ impl Contraction {
                     };
                     let to = c.pointer.offset(first as isize * c.row);
                     let c = Destination { pointer: to, ..c };
-                    gemv(isa, a.at(first, 0), x, c, count, size.n, size.k);
+                    gemv::<R>(isa, a.at(first, 0), x, c, count, size.n, size.k);
                 }
             }
         });
     }
 }
 
-/// Columns of B as contiguous f32 rows.
+/// Columns of B as contiguous f32 rows, rounded.
 ///
 /// # Safety
 /// B is readable over the size; `to` has room for `n · k` floats.
-unsafe fn widen_columns(b: Matrix, size: Size, to: *mut f32) {
+unsafe fn widen_columns<R: Rounding>(b: Matrix, size: Size, to: *mut f32) {
     use orion_tensor::{bf16, f16};
     for column in 0..size.n {
         for k in 0..size.k {
             // SAFETY: the caller's promise.
             unsafe {
                 let from = b.at(k, column).pointer;
-                *to.add(column * size.k + k) = match b.dtype {
+                *to.add(column * size.k + k) = R::round(match b.dtype {
                     DType::F16 => from.cast::<f16>().read_unaligned().to_f32(),
                     DType::BF16 => from.cast::<bf16>().read_unaligned().to_f32(),
                     _ => from.cast::<f32>().read_unaligned(),
-                };
+                });
             }
         }
     }

@@ -1,5 +1,6 @@
 use super::Context;
 use crate::plan::view::View;
+use crate::precision::Precision;
 use orion_mil::evaluate::evaluate;
 use orion_mil::{Op, TensorType};
 use orion_tensor::{Bytes, Tensor};
@@ -14,6 +15,8 @@ pub(crate) struct Evaluate {
     /// Dense.
     pub outputs: Vec<View>,
     pub types: Vec<TensorType>,
+    /// Of its operands, if it is a matrix product.
+    pub precision: Precision,
 }
 
 impl Evaluate {
@@ -26,7 +29,8 @@ impl Evaluate {
             let bytes = Bytes::from_elements(bytes);
             Tensor::new(view.dtype, view.shape.clone(), bytes).expect("the sizes agree")
         };
-        let operands: Vec<Tensor> = self.operands.iter().map(operand).collect();
+        let mut operands: Vec<Tensor> = self.operands.iter().map(operand).collect();
+        self.precision.round_operands(&self.op, &mut operands);
         let results = evaluate(&self.op, &operands, &self.types)?;
         for (view, result) in self.outputs.iter().zip(results) {
             let size = view.dtype.size_bytes();

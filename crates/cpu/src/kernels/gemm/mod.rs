@@ -9,10 +9,11 @@ mod microkernel;
 mod pack;
 mod vector;
 
-pub(crate) use vector::{COLUMNS, gemv, gemv_columns};
+pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, gemv, gemv_columns};
 
 use super::isa::Isa;
 use crate::pool::Pool;
+use crate::precision::Precision;
 use microkernel::{MAX_TILE, MicroKernel};
 use orion_tensor::DType;
 
@@ -52,6 +53,13 @@ pub(crate) struct Size {
     pub m: usize,
     pub n: usize,
     pub k: usize,
+}
+
+/// The instructions a product is computed with, and what its operands are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arithmetic {
+    pub isa: Isa,
+    pub precision: Precision,
 }
 
 /// The part of K that is packed at once: a panel of B for the micro-kernel fits the first-level
@@ -144,7 +152,7 @@ unsafe impl Sync for Destination {}
 /// The operands are readable and C writable over the whole size; C overlaps nothing else;
 /// `lent` is as large as [`workspace`] says.
 pub(crate) unsafe fn gemm(
-    isa: Isa,
+    arithmetic: Arithmetic,
     pool: &Pool,
     size: Size,
     a: Matrix,
@@ -152,7 +160,7 @@ pub(crate) unsafe fn gemm(
     c: Destination,
     lent: Lent,
 ) {
-    let kernel = MicroKernel::of(isa);
+    let kernel = MicroKernel::of(arithmetic.isa);
     let Size { m, n, k } = size;
     let blocks = Blocks::of(size, &kernel);
     // Rows are dealt out in pieces, several for each thread, so that a late one can be helped.
@@ -175,7 +183,7 @@ pub(crate) unsafe fn gemm(
                     let source = b.at(deep + start, n0 + first);
                     let to = { lent }.shared.add(start * width + first * depth);
                     let (across, along) = (source.column, source.row);
-                    pack::pack(isa, source, across, along, count, depth, kernel.columns, to);
+                    pack::pack(arithmetic, source, across, along, count, depth, kernel.columns, to);
                 }
             };
             pool.run(slabs * panels, packing);
@@ -189,7 +197,7 @@ pub(crate) unsafe fn gemm(
                         let lent = { lent };
                         let packed = lent.threads.add(thread * lent.per_thread);
                         let source = a.at(m0, deep + start);
-                        pack_rows(isa, &kernel, source, rows, depth, packed);
+                        pack_rows(arithmetic, &kernel, source, rows, depth, packed);
                         let to = { c }.pointer.offset(m0 as isize * c.row).add(n0);
                         let to = Destination { pointer: to, row: c.row };
                         let b = lent.shared.add(start * width);
@@ -215,14 +223,14 @@ pub(crate) unsafe fn gemm(
 /// # Safety
 /// As for [`gemm`]; `memory` is as large as [`workspace_on_one_thread`] says for a thread.
 pub(crate) unsafe fn gemm_on_one_thread(
-    isa: Isa,
+    arithmetic: Arithmetic,
     size: Size,
     a: Matrix,
     b: Matrix,
     c: Destination,
     memory: *mut f32,
 ) {
-    let kernel = MicroKernel::of(isa);
+    let kernel = MicroKernel::of(arithmetic.isa);
     let Size { m, n, k } = size;
     let Blocks { m: block_m, n: block_n, k: block_k, .. } = Blocks::of(size, &kernel);
     // SAFETY: the workspace holds both blocks.
@@ -238,7 +246,7 @@ pub(crate) unsafe fn gemm_on_one_thread(
                     let source = b.at(k0, n0 + first);
                     let to = packed_b.add(first * depth);
                     pack::pack(
-                        isa,
+                        arithmetic,
                         source,
                         source.column,
                         source.row,
@@ -253,7 +261,7 @@ pub(crate) unsafe fn gemm_on_one_thread(
                 let rows = block_m.min(m - m0);
                 // SAFETY: the rows are inside A and C.
                 unsafe {
-                    pack_rows(isa, &kernel, a.at(m0, k0), rows, depth, packed_a);
+                    pack_rows(arithmetic, &kernel, a.at(m0, k0), rows, depth, packed_a);
                     let to = c.pointer.offset(m0 as isize * c.row).add(n0);
                     let to = Destination { pointer: to, row: c.row };
                     multiply(&kernel, packed_a, packed_b, to, rows, columns, depth, k0 > 0);
@@ -275,7 +283,7 @@ pub(crate) unsafe fn gemm_on_one_thread(
 /// # Safety
 /// `rows` by `depth` elements are readable; the panels fit `to`.
 unsafe fn pack_rows(
-    isa: Isa,
+    arithmetic: Arithmetic,
     kernel: &MicroKernel,
     a: Matrix,
     rows: usize,
@@ -288,7 +296,8 @@ unsafe fn pack_rows(
         unsafe {
             let source = a.at(first, 0);
             let to = to.add(first * depth);
-            pack::pack(isa, source, source.row, source.column, count, depth, kernel.rows, to);
+            let (across, along) = (source.row, source.column);
+            pack::pack(arithmetic, source, across, along, count, depth, kernel.rows, to);
         }
     }
 }

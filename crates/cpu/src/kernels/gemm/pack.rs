@@ -1,18 +1,19 @@
 //! Packing: from strided matrices to the panels the micro-kernel reads.
 
-use super::Matrix;
-use crate::kernels::convert::{bf16_to_f32, f16_to_f32};
+use super::{Arithmetic, Matrix};
+use crate::kernels::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16};
 use crate::kernels::isa::{Isa, multiversion};
+use crate::precision::Precision;
 use orion_tensor::DType;
 
-/// Writes `to[k · width + i] = source[i, k]` as f32 for `i < count`, and 0 up to `width`.
+/// Writes `to[k · width + i] = source[i, k]`, rounded, as f32 for `i < count`, and 0 up to `width`.
 /// `across` is the distance of neighbours in `i`, `along` that in `k`.
 ///
 /// # Safety
 /// `count` by `depth` elements are readable; `to` is writable for `width · depth + 16` floats.
 #[expect(clippy::too_many_arguments, reason = "a kernel takes sizes and strides")]
 pub(super) unsafe fn pack(
-    isa: Isa,
+    Arithmetic { isa, precision }: Arithmetic,
     source: Matrix,
     across: isize,
     along: isize,
@@ -25,9 +26,30 @@ pub(super) unsafe fn pack(
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if isa == Isa::Avx512 && source.dtype == DType::F32 && along == 1 {
-            return transpose_avx512(source.pointer.cast(), across, count, depth, width, to);
+            transpose_avx512(source.pointer.cast(), across, count, depth, width, to);
+        } else {
+            pack_any(isa, source, across, along, count, depth, width, to);
         }
+        #[cfg(not(target_arch = "x86_64"))]
         pack_any(isa, source, across, along, count, depth, width, to);
+        match precision {
+            Precision::F32 => {}
+            Precision::Bf16 => round_to_bf16(isa, to, width * depth),
+        }
+    }
+}
+
+multiversion! {
+    /// # Safety
+    /// `count` floats are writable.
+    unsafe fn round_to_bf16(values: *mut f32, count: usize) = round_to_bf16_inner
+}
+
+#[inline(always)]
+unsafe fn round_to_bf16_inner<const FMA: bool>(values: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    for value in unsafe { std::slice::from_raw_parts_mut(values, count) } {
+        *value = bf16_to_f32(f32_to_bf16(*value));
     }
 }
 

@@ -15,6 +15,10 @@ fn matrix(values: &[f32], row: isize, column: isize) -> Matrix {
     Matrix { pointer: values.as_ptr().cast(), dtype: DType::F32, row, column }
 }
 
+fn f32(isa: Isa) -> Arithmetic {
+    Arithmetic { isa, precision: Precision::F32 }
+}
+
 fn naive(size: Size, a: &dyn Fn(usize, usize) -> f32, b: &dyn Fn(usize, usize) -> f32) -> Vec<f64> {
     let Size { m, n, k } = size;
     let at = |i: usize| {
@@ -75,7 +79,7 @@ fn products_of_any_layout() {
                 let to = Destination { pointer: c.as_mut_ptr(), row: row as isize };
                 let (a, b) = (matrix(&a, ar, ac), matrix(&b, br, bc));
                 // SAFETY: sizes and strides are those of the vectors.
-                unsafe { gemm(isa, &pool, size, a, b, to, lent) };
+                unsafe { gemm(f32(isa), &pool, size, a, b, to, lent) };
                 let inner: Vec<f32> = c.chunks(row).flat_map(|r| &r[..n]).copied().collect();
                 Tolerance::F32Accum
                     .check(&wide(&inner), &expected)
@@ -86,7 +90,7 @@ fn products_of_any_layout() {
                 let mut memory = vec![0f32; workspace_on_one_thread(isa, size).per_thread];
                 let to = Destination { pointer: alone.as_mut_ptr(), row: n as isize };
                 // SAFETY: as above.
-                unsafe { gemm_on_one_thread(isa, size, a, b, to, memory.as_mut_ptr()) };
+                unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };
                 assert_eq!(alone, inner, "the sum's order does not depend on threads");
             }
         }
@@ -106,7 +110,7 @@ fn narrow_operands_are_widened() {
         let b = Matrix { pointer: b.as_ptr().cast(), dtype: DType::BF16, row: 35, column: 1 };
         let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
         // SAFETY: sizes and strides are those of the vectors.
-        unsafe { gemm_on_one_thread(isa, size, a, b, to, memory.as_mut_ptr()) };
+        unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };
         Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
     }
 }
@@ -121,7 +125,7 @@ fn vector_products() {
             let mut c = vec![0f32; m * n];
             let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
             // SAFETY: sizes and strides are those of the vectors.
-            unsafe { gemv(isa, matrix(&a, k as isize, 1), x.as_ptr(), to, m, n, k) };
+            unsafe { gemv::<Unrounded>(isa, matrix(&a, k as isize, 1), x.as_ptr(), to, m, n, k) };
             Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
         }
         for (m, n, k) in [(1, 64, 40), (3, 17, 5), (2, 1, 9)] {
@@ -132,7 +136,7 @@ fn vector_products() {
             let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
             let (x, b) = (matrix(&x, k as isize, 1), matrix(&b, n as isize, 1));
             // SAFETY: sizes and strides are those of the vectors.
-            unsafe { gemv_columns(isa, x, b, to, m, n, k) };
+            unsafe { gemv_columns::<Unrounded>(isa, x, b, to, m, n, k) };
             Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
         }
     }

@@ -2,26 +2,52 @@
 //! read once, so they run at the speed of memory.
 
 use super::{Destination, Matrix};
-use crate::kernels::convert::{bf16_to_f32, f16_to_f32};
+use crate::kernels::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16};
 use crate::kernels::isa::{fma, multiversion};
 use orion_tensor::DType;
+
+/// What operands are rounded to before they are multiplied.
+pub(crate) trait Rounding {
+    /// The number that is multiplied for `x`.
+    fn round(x: f32) -> f32;
+}
+
+/// Operands as they are.
+pub(crate) struct Unrounded;
+
+/// Operands rounded to bf16.
+pub(crate) struct ToBf16;
+
+impl Rounding for Unrounded {
+    #[inline(always)]
+    fn round(x: f32) -> f32 {
+        x
+    }
+}
+
+impl Rounding for ToBf16 {
+    #[inline(always)]
+    fn round(x: f32) -> f32 {
+        bf16_to_f32(f32_to_bf16(x))
+    }
+}
 
 /// Independent sums per row: enough to hide the latency of additions in any vector width.
 const SUMS: usize = 64;
 
 multiversion! {
-    /// `C[m0.., N] = A[m0.., K] · X[N, K]ᵀ` for a few contiguous f32 rows of X: dot products of
-    /// contiguous rows of A.
+    /// `C[m0.., N] = A[m0.., K] · X[N, K]ᵀ` for a few contiguous f32 rows of X, rounded already:
+    /// dot products of contiguous rows of A.
     ///
     /// # Safety
     /// A's rows are contiguous; `rows` of them from its start, `columns` rows of X and the same
     /// part of C are inside their memory.
-    unsafe fn gemv(a: Matrix, x: *const f32, c: Destination, rows: usize, columns: usize,
+    unsafe fn gemv<R: Rounding>(a: Matrix, x: *const f32, c: Destination, rows: usize, columns: usize,
         depth: usize) = gemv_inner
 }
 
 #[inline(always)]
-unsafe fn gemv_inner<const FMA: bool>(
+unsafe fn gemv_inner<R: Rounding, const FMA: bool>(
     a: Matrix,
     x: *const f32,
     c: Destination,
@@ -46,8 +72,8 @@ unsafe fn gemv_inner<const FMA: bool>(
         };
     }
     match a.dtype {
-        DType::F32 => each!(f32, |v| v),
-        DType::F16 => each!(u16, f16_to_f32),
+        DType::F32 => each!(f32, R::round),
+        DType::F16 => each!(u16, |v| R::round(f16_to_f32(v))),
         DType::BF16 => each!(u16, bf16_to_f32),
         _ => unreachable!("the planner converts other types"),
     }
@@ -86,12 +112,12 @@ multiversion! {
     /// # Safety
     /// `rows` by `depth` elements of X, `depth` by `count` of B and `rows` by `count` of C are
     /// inside their memory.
-    unsafe fn gemv_columns(x: Matrix, b: Matrix, c: Destination, rows: usize, count: usize,
+    unsafe fn gemv_columns<R: Rounding>(x: Matrix, b: Matrix, c: Destination, rows: usize, count: usize,
         depth: usize) = gemv_columns_inner
 }
 
 #[inline(always)]
-unsafe fn gemv_columns_inner<const FMA: bool>(
+unsafe fn gemv_columns_inner<R: Rounding, const FMA: bool>(
     x: Matrix,
     b: Matrix,
     c: Destination,
@@ -106,7 +132,7 @@ unsafe fn gemv_columns_inner<const FMA: bool>(
                 for k in 0..depth {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        let x = x.at(row, k).pointer.cast::<f32>().read();
+                        let x = R::round(x.at(row, k).pointer.cast::<f32>().read());
                         let b = b.pointer.cast::<$ty>().offset(k as isize * b.row);
                         if count == COLUMNS {
                             for i in 0..COLUMNS {
@@ -128,8 +154,8 @@ unsafe fn gemv_columns_inner<const FMA: bool>(
         };
     }
     match b.dtype {
-        DType::F32 => each!(f32, |v: f32| v),
-        DType::F16 => each!(u16, f16_to_f32),
+        DType::F32 => each!(f32, R::round),
+        DType::F16 => each!(u16, |v| R::round(f16_to_f32(v))),
         DType::BF16 => each!(u16, bf16_to_f32),
         _ => unreachable!("the planner converts other types"),
     }
