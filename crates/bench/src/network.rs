@@ -2,7 +2,7 @@
 
 use crate::{Bench, Error, ErrorKind, Precision, Products, Result, TestResult, Unit, Work};
 use orion_engine::programs::{gradient_program, update_program};
-use orion_engine::{Generator, LoadedModel, Random, TrainConfig, load_model};
+use orion_engine::{Generator, LoadedModel, Random, TrainConfig, initial_values, load_model};
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::{DType, Tensor};
@@ -79,10 +79,7 @@ impl BenchModel {
         let parameters: BTreeMap<String, Tensor> = network
             .parameters()
             .into_iter()
-            .map(|spec| {
-                let values = initial_values(&spec, &mut random);
-                (spec.name, Tensor::from_slice(&spec.shape, &values))
-            })
+            .map(|spec| (spec.name.clone(), quick_values(spec, &mut random)))
             .collect();
         let loaded = LoadedModel::new(network, parameters);
         Self { name: name.to_owned(), loaded, path: None }
@@ -115,15 +112,11 @@ impl BenchModel {
 
 /// Uniform numbers of the deviation that training begins with: drawing normal ones for hundreds
 /// of millions of parameters would take longer than measuring.
-fn initial_values(spec: &ParameterSpec, random: &mut Random) -> Vec<f32> {
-    let count = spec.shape.iter().product();
-    match spec.initialization {
-        Initialization::Normal { deviation } => {
-            let width = deviation * 12f64.sqrt();
-            (0..count).map(|_| ((random.uniform() - 0.5) * width) as f32).collect()
-        }
-        _ => vec![1.0; count],
+fn quick_values(mut spec: ParameterSpec, random: &mut Random) -> Tensor {
+    if let Initialization::Normal { deviation } = spec.initialization {
+        spec.initialization = Initialization::Uniform { bound: deviation * 3f64.sqrt() };
     }
+    Tensor::from_slice(&spec.shape, &initial_values(&spec, random))
 }
 
 /// What getting ready is measured by.

@@ -40,7 +40,6 @@ pub(crate) fn explain(
                 format!("{method} {}x {}x{}x{}", c.batch.len(), size.m, size.n, size.k)
             }
             Kind::Softmax(_) => "softmax".to_owned(),
-            Kind::Statistics(_) => "log-sum-exp".to_owned(),
             Kind::Gather(_) | Kind::GatherAlongAxis(_) => "gather".to_owned(),
             Kind::Scatter(_) | Kind::ScatterAlongAxis(_) => "scatter".to_owned(),
             Kind::Evaluate(_) => "by definition".to_owned(),

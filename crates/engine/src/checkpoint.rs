@@ -1,7 +1,6 @@
 use crate::{DataPosition, Error, ErrorKind, Order, Result, TrainConfig};
 use orion_formats::{
-    CheckpointState, DataState, HexU64, LlamaConfigFile, LossScaleState, RunDirectory,
-    ScheduleState,
+    CheckpointState, DataState, HexU64, LossScaleState, RunDirectory, ScheduleState,
 };
 use orion_models::Network;
 use orion_tensor::Tensor;
@@ -118,9 +117,13 @@ pub(crate) fn save(
     let mut writer = run.begin_checkpoint(state.step)?;
     // What other programs of the field write, and look for.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    writer.write_tensors("model.safetensors", named(parameters), &metadata)?;
+    let turned = parameters.iter().map(|(name, tensor)| {
+        let turned = network.turned_for_files(name, tensor);
+        (name.clone(), turned.unwrap_or_else(|| tensor.clone()))
+    });
+    writer.write_tensors("model.safetensors", named(&turned.collect()), &metadata)?;
     writer.write_tensors("optimizer.safetensors", named(moments), &BTreeMap::new())?;
-    writer.write_bytes("config.json", &config_file(network).to_json()?)?;
+    writer.write_bytes("config.json", &network.config_file().to_json()?)?;
     let checkpoint = writer.finish(&state.to_file(config, file_tokens))?;
     if config.checkpoint.keep > 0 {
         run.keep_last(config.checkpoint.keep)?;
@@ -128,28 +131,8 @@ pub(crate) fn save(
     Ok(checkpoint.path().to_owned())
 }
 
-fn config_file(network: &Network) -> LlamaConfigFile {
-    let Network::Llama(c) = network else { unreachable!("only Llama networks are trained") };
-    LlamaConfigFile {
-        vocab_size: c.vocab_size,
-        hidden_size: c.hidden_size,
-        intermediate_size: c.intermediate_size,
-        num_hidden_layers: c.n_layers,
-        num_attention_heads: c.n_heads,
-        num_key_value_heads: c.n_kv_heads,
-        head_dim: c.head_dim,
-        max_position_embeddings: c.max_positions,
-        rms_norm_eps: c.norm_epsilon,
-        rope_theta: c.rope_theta,
-        tie_word_embeddings: c.tied,
-        bos_token_id: None,
-        eos_token_ids: Vec::new(),
-        dtype: Some("float32".to_owned()),
-    }
-}
-
-/// Reads the newest complete checkpoint of a run.
-pub(crate) fn restore(directory: &Path) -> Result<Restored> {
+/// Reads the newest complete checkpoint of a run that trains `network`.
+pub(crate) fn restore(directory: &Path, network: &Network) -> Result<Restored> {
     let scan = RunDirectory::new(directory).scan()?;
     let Some(newest) = scan.complete.last() else {
         let error = match scan.incomplete.first() {
@@ -161,10 +144,16 @@ pub(crate) fn restore(directory: &Path) -> Result<Restored> {
         };
         return Err(error.at(directory));
     };
+    let mut parameters = newest.model()?.tensors;
+    for (name, tensor) in &mut parameters {
+        if let Some(turned) = network.turned_for_files(name, tensor) {
+            *tensor = turned;
+        }
+    }
     Ok(Restored {
         path: newest.path().to_owned(),
         state: TrainState::from_file(newest.state()),
-        parameters: newest.model()?.tensors,
+        parameters,
         moments: newest.optimizer()?.tensors,
         passed_over: scan.incomplete.iter().map(ToString::to_string).collect(),
     })

@@ -4,8 +4,12 @@
 //! together. Values come from defaults, then files, then `key=value` overrides, each checked
 //! against the key's type, so that a typo is an error with a suggestion and never ignored.
 
+mod model;
+
+pub use model::{Family, Heads, ModelSection};
+
 use crate::{Error, ErrorKind, Result};
-use orion_models::{LlamaConfig, Network, PRESETS, preset};
+use orion_models::{Network, PRESETS, preset};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -21,34 +25,6 @@ pub struct TrainConfig {
     pub checkpoint: CheckpointSection,
     pub eval: EvalSection,
     pub sample: SampleSection,
-}
-
-/// See [`DOCUMENTATION`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "every key has its text in DOCUMENTATION")]
-pub struct ModelSection {
-    pub weights: String,
-    pub family: Family,
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub n_layers: usize,
-    pub n_heads: usize,
-    pub n_kv_heads: usize,
-    pub head_dim: usize,
-    pub max_positions: usize,
-    pub rope_theta: f64,
-    pub norm_epsilon: f64,
-    pub tied: bool,
-}
-
-/// Model families that can be trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "names of families")]
-pub enum Family {
-    Llama,
 }
 
 /// See [`DOCUMENTATION`].
@@ -160,18 +136,32 @@ pub const DOCUMENTATION: &[(&str, &str)] = &[
         "model.weights",
         "Weights to start from: a path that `orion run` takes. Empty starts from random weights of the sizes below.",
     ),
-    ("model.family", "Kind of network: llama."),
+    ("model.family", "Kind of network: llama, qwen3, gpt2, golf-baseline or golfwide."),
     ("model.vocab_size", "Number of token ids."),
     ("model.hidden_size", "Width of the residual stream, in channels."),
-    ("model.intermediate_size", "Width of the gated MLP, in channels."),
+    ("model.intermediate_size", "Width of the MLP, in channels."),
     ("model.n_layers", "Number of blocks."),
     ("model.n_heads", "Number of query heads."),
-    ("model.n_kv_heads", "Number of key/value heads; divides n_heads."),
-    ("model.head_dim", "Channels of one head; even."),
+    (
+        "model.n_kv_heads",
+        "Number of key/value heads; divides n_heads. For gpt2 the same as n_heads.",
+    ),
+    (
+        "model.head_dim",
+        "Channels of one head; even. For gpt2 and golf-baseline hidden_size / n_heads.",
+    ),
     ("model.max_positions", "Longest sequence the model is made for, in tokens."),
-    ("model.rope_theta", "Base of the rotary frequencies."),
-    ("model.norm_epsilon", "Added to the mean square in RMSNorm."),
-    ("model.tied", "Whether the classifier is the embedding."),
+    (
+        "model.rope_theta",
+        "Base of the rotary frequencies; gpt2, whose positions are learned, has none.",
+    ),
+    ("model.norm_epsilon", "Added to the mean square in RMSNorm, to the variance in LayerNorm."),
+    ("model.tied", "Whether the classifier is the embedding; always for golfwide."),
+    ("model.logit_softcap", "For golf-baseline: logits stay between this and its negative."),
+    (
+        "model.head_map",
+        "For golfwide: whether query heads that share a key head follow each other (repeat) or alternate (tile).",
+    ),
     ("data.train", "Token file to train on: raw uint16, or with the llm.c header."),
     ("data.eval", "Token file to evaluate on. Empty for none."),
     (
@@ -253,53 +243,6 @@ impl Default for TrainConfig {
             eval: EvalSection { every: 0, batches: 16 },
             sample: SampleSection { every: 0, prompt: String::new(), tokens: 100 },
         }
-    }
-}
-
-impl ModelSection {
-    /// The section for random weights of a network's sizes.
-    pub fn from_network(network: &Network) -> Self {
-        match network {
-            Network::Llama(c) => Self {
-                weights: String::new(),
-                family: Family::Llama,
-                vocab_size: c.vocab_size,
-                hidden_size: c.hidden_size,
-                intermediate_size: c.intermediate_size,
-                n_layers: c.n_layers,
-                n_heads: c.n_heads,
-                n_kv_heads: c.n_kv_heads,
-                head_dim: c.head_dim,
-                max_positions: c.max_positions,
-                rope_theta: c.rope_theta,
-                norm_epsilon: c.norm_epsilon,
-                tied: c.tied,
-            },
-            _ => unreachable!("every family has a section"),
-        }
-    }
-
-    /// The network of these sizes.
-    ///
-    /// # Errors
-    /// When the sizes do not fit together.
-    pub fn network(&self) -> Result<Network> {
-        let Family::Llama = self.family;
-        let config = LlamaConfig {
-            vocab_size: self.vocab_size,
-            hidden_size: self.hidden_size,
-            intermediate_size: self.intermediate_size,
-            n_layers: self.n_layers,
-            n_heads: self.n_heads,
-            n_kv_heads: self.n_kv_heads,
-            head_dim: self.head_dim,
-            max_positions: self.max_positions,
-            rope_theta: self.rope_theta,
-            norm_epsilon: self.norm_epsilon,
-            tied: self.tied,
-        };
-        config.validate().map_err(|e| Error::new(ErrorKind::Config, format!("model.{e}")))?;
-        Ok(Network::Llama(config))
     }
 }
 

@@ -141,7 +141,7 @@ impl Generator {
 
     /// Runs one program of `size` tokens on `chunk`, which may be shorter.
     fn step(&mut self, chunk: &[u32], size: usize) -> Result<()> {
-        let shape = StepShape { tokens: size, context: self.context };
+        let shape = StepShape { sequences: 1, tokens: size, context: self.context };
         let mut ids: Vec<i32> = chunk.iter().map(|&t| t as i32).collect();
         ids.resize(size, 0);
         let tokens = Surface::from_slice(&[size], &ids);

@@ -17,8 +17,8 @@ mod train;
 pub use checkpoint::newest_checkpoint;
 pub use config::{
     Arithmetic, CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family,
-    ModelSection, OptimizerSection, Order, SampleSection, Schedule, TrainConfig, TrainSection,
-    edit_distance, network_of_preset,
+    Heads, ModelSection, OptimizerSection, Order, SampleSection, Schedule, TrainConfig,
+    TrainSection, edit_distance, network_of_preset,
 };
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
@@ -28,4 +28,4 @@ pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::LoadedModel;
 pub use random::Random;
 pub use sampler::{Sampler, SamplerConfig};
-pub use train::{Event, Outcome, Trainer, initialize, load_model, open_tokenizer};
+pub use train::{Event, Outcome, Trainer, initial_values, initialize, load_model, open_tokenizer};

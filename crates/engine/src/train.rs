@@ -155,8 +155,8 @@ impl Trainer {
     /// # Errors
     /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
     pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
-        let restored = checkpoint::restore(directory)?;
         let network = config.model.network()?;
+        let restored = checkpoint::restore(directory, &network)?;
         checkpoint::check_tensors(&restored, &network)?;
         let checkpoint::Restored { state, parameters, moments, passed_over, .. } = restored;
         let mut this =
@@ -600,17 +600,28 @@ pub fn initialize(network: &Network, seed: u64) -> BTreeMap<String, Tensor> {
         .parameters()
         .into_iter()
         .map(|p| {
-            let mut random = Random::new(seeds.next_u64());
-            let count = p.shape.iter().product();
-            let values: Vec<f32> = match p.initialization {
-                Initialization::Ones => vec![1.0; count],
-                Initialization::Normal { deviation } => {
-                    (0..count).map(|_| (random.normal() * deviation) as f32).collect()
-                }
-            };
+            let values = initial_values(&p, &mut Random::new(seeds.next_u64()));
             (p.name, Tensor::from_slice(&p.shape, &values))
         })
         .collect()
+}
+
+/// What a parameter begins with.
+pub fn initial_values(spec: &ParameterSpec, random: &mut Random) -> Vec<f32> {
+    let count = spec.shape.iter().product();
+    match spec.initialization {
+        Initialization::Constant { value } => vec![value as f32; count],
+        Initialization::Normal { deviation } => {
+            (0..count).map(|_| (random.normal() * deviation) as f32).collect()
+        }
+        Initialization::Uniform { bound } => {
+            (0..count).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect()
+        }
+        Initialization::FirstRow => {
+            let row = count / spec.shape[0];
+            (0..count).map(|i| if i < row { 1.0 } else { 0.0 }).collect()
+        }
+    }
 }
 
 /// Loads a model: see [`orion_models::load`].

@@ -18,13 +18,17 @@ pub mod run_directory;
 pub mod safetensors;
 mod state;
 pub mod tokens;
+mod transpose;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finite::check_finite;
-pub use hf_config::LlamaConfigFile;
+pub use hf_config::{
+    ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
+};
 pub use mapped::map_file;
 pub use rope::{rope_half_to_interleaved, rope_interleaved_to_half};
 pub use run_directory::{Checkpoint, CheckpointWriter, RunDirectory};
 pub use safetensors::SafeTensors;
 pub use state::{CheckpointState, DataState, HexU64, LossScaleState, ScheduleState};
 pub use tokens::TokenFile;
+pub use transpose::transposed;

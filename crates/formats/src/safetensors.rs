@@ -5,7 +5,7 @@
 use crate::{Error, ErrorKind, Result, check_finite, map_file};
 use orion_tensor::{Bytes, DType, Tensor};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -102,6 +102,53 @@ impl SafeTensors {
         self.tensors
             .get(name)
             .ok_or_else(|| Error::new(ErrorKind::Malformed, format!("tensor `{name}` is missing")))
+    }
+}
+
+/// The most files that an index may name.
+const MAX_SHARDS: usize = 10_000;
+
+/// Maps and reads the weights of several files that lie beside an index, as
+/// `model.safetensors.index.json` is one: an object whose `weight_map` says which file each tensor
+/// is in.
+///
+/// # Errors
+/// As [`SafeTensors::open`] for each file; and when the index is not JSON, names a file outside
+/// its directory, or a tensor that its file lacks, or lacks a tensor that a file has.
+pub fn open_sharded(index: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index = index.as_ref();
+    let malformed = |what: String| Error::new(ErrorKind::Malformed, what).in_file(index);
+    let map: Index = map_file(index).and_then(|bytes| {
+        serde_json::from_slice(&bytes).map_err(|e| malformed(format!("not an index: {e}")))
+    })?;
+    let files: BTreeSet<&str> = map.weight_map.values().map(String::as_str).collect();
+    if files.len() > MAX_SHARDS {
+        return Err(malformed(format!("{} files, at most {MAX_SHARDS} are read", files.len())));
+    }
+    let directory = index.parent().unwrap_or(Path::new("."));
+    let mut tensors = BTreeMap::new();
+    for file in files {
+        if Path::new(file).file_name() != Some(file.as_ref()) {
+            return Err(malformed(format!("`{file}` is not the name of a file beside the index")));
+        }
+        for (name, tensor) in SafeTensors::open(directory.join(file))?.tensors {
+            match map.weight_map.get(&name) {
+                Some(home) if home == file => tensors.insert(name, tensor),
+                Some(home) => {
+                    let what = format!("tensor `{name}` is in {file}, the index says {home}");
+                    return Err(malformed(what));
+                }
+                None => return Err(malformed(format!("tensor `{name}` of {file} is not in it"))),
+            };
+        }
+    }
+    match map.weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+        Some((name, file)) => Err(malformed(format!("tensor `{name}` is not in {file}"))),
+        None => Ok(tensors),
     }
 }
 
@@ -221,7 +268,7 @@ impl<'de> Deserialize<'de> for Header {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
                 let mut header = Header { tensors: Vec::new(), metadata: BTreeMap::new() };
-                let mut seen = std::collections::BTreeSet::new();
+                let mut seen = BTreeSet::new();
                 while let Some(name) = map.next_key::<String>()? {
                     // serde_json would let the last of two equal names win.
                     if !seen.insert(name.clone()) {

@@ -71,14 +71,51 @@ impl Builder {
         self.reshape(columns, &[1, shape[1], 1, shape[0]])
     }
 
+    /// `x / √(mean(x²) + epsilon)` over channels: x `[1, C, 1, N]`.
+    pub fn rms_normalize(&mut self, x: ValueId, epsilon: f64) -> ValueId {
+        let square = self.mul(x, x);
+        let mean = self.reduce(Reduction::Mean, square, &[1], true);
+        let inverse = self.unary(Unary::Rsqrt { epsilon }, mean);
+        self.mul(x, inverse)
+    }
+
+    /// [`Builder::rms_normalize`] over the channels of each head: x `[1, H·D, 1, N]`.
+    pub fn rms_normalize_heads(&mut self, x: ValueId, head_dim: usize, epsilon: f64) -> ValueId {
+        let shape = self.shape(x);
+        let heads = self.reshape(x, &[shape[1] / head_dim, head_dim, 1, shape[3]]);
+        let normal = self.rms_normalize(heads, epsilon);
+        self.reshape(normal, &shape)
+    }
+
+    /// [`Builder::rms_norm`] over the channels of each head: x `[1, H·D, 1, N]`, weight `[D]`.
+    pub fn rms_norm_heads(&mut self, x: ValueId, weight: ValueId, epsilon: f64) -> ValueId {
+        let (shape, head_dim) = (self.shape(x), self.shape(weight)[0]);
+        let heads = self.reshape(x, &[shape[1] / head_dim, head_dim, 1, shape[3]]);
+        let normal = self.rms_norm(heads, weight, epsilon);
+        self.reshape(normal, &shape)
+    }
+
+    /// Every head times a number of its own: x `[1, H·D, 1, N]`, factors `[H]`.
+    pub fn scale_heads(&mut self, x: ValueId, factors: ValueId) -> ValueId {
+        let (shape, heads) = (self.shape(x), self.shape(factors)[0]);
+        let factors = self.reshape(factors, &[heads, 1, 1, 1]);
+        let x = self.reshape(x, &[heads, shape[1] / heads, 1, shape[3]]);
+        let scaled = self.mul(x, factors);
+        self.reshape(scaled, &shape)
+    }
+
+    /// Numbers kept between `-cap` and `cap`: `cap · tanh(x / cap)`.
+    pub fn softcap(&mut self, x: ValueId, cap: f64) -> ValueId {
+        let x = self.scale(x, 1.0 / cap);
+        let x = self.unary(Unary::Tanh, x);
+        self.scale(x, cap)
+    }
+
     /// `x / √(mean(x²) + epsilon) · weight` over channels: x `[1, C, 1, N]`, weight `[C]`.
     /// Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
     pub fn rms_norm(&mut self, x: ValueId, weight: ValueId, epsilon: f64) -> ValueId {
         let channels = self.shape(x)[1];
-        let square = self.mul(x, x);
-        let mean = self.reduce(Reduction::Mean, square, &[1], true);
-        let inverse = self.unary(Unary::Rsqrt { epsilon }, mean);
-        let normal = self.mul(x, inverse);
+        let normal = self.rms_normalize(x, epsilon);
         let weight = self.reshape(weight, &[1, channels, 1, 1]);
         self.mul(normal, weight)
     }

@@ -4,16 +4,27 @@
 //! the loss of whole sequences for training and evaluation, and the next tokens over a
 //! key/value cache for generation. It contains no gradient; the compiler derives those.
 
+mod files;
+mod forward;
+mod golf_baseline;
+mod golfwide;
+mod gpt2;
 mod graph;
 mod llama;
 mod load;
 mod network;
 mod presets;
+mod qwen3;
 mod storage;
 
+pub use forward::cache_of;
+pub use golf_baseline::GolfBaselineConfig;
+pub use golfwide::{GolfWideConfig, HeadMap};
+pub use gpt2::Gpt2Config;
 pub use graph::{Graph, WeightIndex};
-pub use llama::{ConfigError, LlamaConfig};
+pub use llama::LlamaConfig;
 pub use load::{LoadError, LoadedModel, hugging_face_name, load};
-pub use network::{Initialization, Network, ParameterSpec, StepShape, program_name};
+pub use network::{ConfigError, Initialization, Network, ParameterSpec, StepShape, program_name};
 pub use presets::{PRESETS, Preset, preset};
+pub use qwen3::Qwen3Config;
 pub use storage::{QuantizedMatrix, WeightStorage, quantize_rows};

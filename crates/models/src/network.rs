@@ -1,12 +1,43 @@
-use crate::{Graph, LlamaConfig, WeightIndex};
-use orion_mil::{Function, Program};
+use crate::forward::{self, AttentionShape, Forward, Rotary};
+use crate::{
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, Graph, LlamaConfig, Qwen3Config, WeightIndex,
+};
+use orion_mil::{Program, ValueId};
 
 /// A model family with its sizes.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Network {
+    /// The baseline of OpenAI's Parameter Golf: mixed residuals, squared ReLU, capped logits.
+    GolfBaseline(GolfBaselineConfig),
+    /// A Llama with scaled branches, of a submission to Parameter Golf.
+    GolfWide(GolfWideConfig),
+    /// GPT-2: LayerNorm, learned positions, GELU.
+    Gpt2(Gpt2Config),
     /// Llama: RMSNorm, rotary positions, grouped heads, gated MLP.
     Llama(LlamaConfig),
+    /// Qwen3: a Llama that norms its query and key heads.
+    Qwen3(Qwen3Config),
+}
+
+/// What a family says about itself, and how its numbers are computed.
+pub(crate) trait Architecture {
+    /// Refuses sizes that make no network.
+    fn validate(&self) -> Result<(), ConfigError>;
+    /// Every trainable tensor, embedding first.
+    fn parameters(&self) -> Vec<ParameterSpec>;
+    /// Number of token ids.
+    fn vocab_size(&self) -> usize;
+    /// The longest sequence.
+    fn max_positions(&self) -> usize;
+    /// The heads, and how many blocks have them.
+    fn attention(&self) -> AttentionShape;
+    /// How heads turn; `None` where positions are learned.
+    fn rotary(&self) -> Option<Rotary>;
+    /// From tokens to the residual stream after the last block, `[1, C, 1, N]`.
+    fn trunk(&self, f: &mut Forward<'_>) -> ValueId;
+    /// From the residual stream `[1, C, 1, N]` to logits `[1, V, 1, N]`.
+    fn classify(&self, f: &mut Forward<'_>, x: ValueId) -> ValueId;
 }
 
 /// One trainable tensor.
@@ -22,33 +53,131 @@ pub struct ParameterSpec {
     pub decays: bool,
 }
 
+impl ParameterSpec {
+    /// A tensor that weight decay applies to, normally distributed.
+    pub(crate) fn matrix(name: impl Into<String>, shape: &[usize], deviation: f64) -> Self {
+        let initialization = Initialization::Normal { deviation };
+        Self { name: name.into(), shape: shape.to_vec(), initialization, decays: true }
+    }
+
+    /// A tensor that weight decay applies to, uniformly distributed.
+    pub(crate) fn uniform(name: impl Into<String>, shape: &[usize], bound: f64) -> Self {
+        let initialization = Initialization::Uniform { bound };
+        Self { name: name.into(), shape: shape.to_vec(), initialization, decays: true }
+    }
+
+    /// A tensor that weight decay does not apply to, all of one number.
+    pub(crate) fn constant(name: impl Into<String>, shape: &[usize], value: f64) -> Self {
+        let initialization = Initialization::Constant { value };
+        Self { name: name.into(), shape: shape.to_vec(), initialization, decays: false }
+    }
+}
+
+/// A size that makes no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Refuses sizes of 0, and those that no network has.
+pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), ConfigError> {
+    const MOST: usize = 1 << 24;
+    match sizes.iter().find(|(_, n)| *n == 0 || *n > MOST) {
+        Some((name, n)) => {
+            Err(ConfigError(format!("{name} is {n}; it must be between 1 and {MOST}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses numbers that are not positive.
+pub(crate) fn check_positive(numbers: &[(&str, f64)]) -> Result<(), ConfigError> {
+    match numbers.iter().find(|(_, v)| !v.is_finite() || *v <= 0.0) {
+        Some((name, v)) => Err(ConfigError(format!("{name} is {v}; it must be positive"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses heads that cannot be grouped or turned.
+pub(crate) fn check_heads(
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+) -> Result<(), ConfigError> {
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        return Err(ConfigError(format!(
+            "n_heads is {n_heads} and n_kv_heads {n_kv_heads}; the first must be a multiple of the \
+             second"
+        )));
+    }
+    if !head_dim.is_multiple_of(2) {
+        return Err(ConfigError(format!(
+            "head_dim is {head_dim}; rotary positions need an even number"
+        )));
+    }
+    Ok(())
+}
+
 /// How a parameter begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Initialization {
-    /// All ones.
-    Ones,
+    /// One number everywhere.
+    Constant {
+        /// The number.
+        value: f64,
+    },
     /// Normally distributed with mean 0.
     Normal {
         /// Standard deviation.
         deviation: f64,
     },
+    /// Uniformly distributed from `-bound` to `bound`.
+    Uniform {
+        /// The largest number.
+        bound: f64,
+    },
+    /// Ones in the first row, zeros in the others.
+    FirstRow,
 }
 
 /// The size of a generation step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StepShape {
-    /// Tokens taken at once.
+    /// Sequences that take a step together, each with caches and a position of its own.
+    pub sequences: usize,
+    /// Tokens of each sequence taken at once.
     pub tokens: usize,
     /// Length of the key/value caches.
     pub context: usize,
 }
 
 impl Network {
+    fn architecture(&self) -> &dyn Architecture {
+        match self {
+            Self::GolfBaseline(c) => c,
+            Self::GolfWide(c) => c,
+            Self::Gpt2(c) => c,
+            Self::Llama(c) => c,
+            Self::Qwen3(c) => c,
+        }
+    }
+
+    /// Checks that the sizes fit together. The other methods may panic when they do not.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, with its numbers.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.architecture().validate()
+    }
+
     /// Every trainable tensor, embedding first.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
-        match self {
-            Self::Llama(c) => c.parameters(),
-        }
+        self.architecture().parameters()
     }
 
     /// How many numbers are trained.
@@ -58,23 +187,19 @@ impl Network {
 
     /// Number of token ids.
     pub fn vocab_size(&self) -> usize {
-        match self {
-            Self::Llama(c) => c.vocab_size,
-        }
+        self.architecture().vocab_size()
     }
 
     /// The longest sequence the model was made for.
     pub fn max_positions(&self) -> usize {
-        match self {
-            Self::Llama(c) => c.max_positions,
-        }
+        self.architecture().max_positions()
     }
 
     /// Adds to an index the constants that the programs need beside the parameters, for
     /// sequences of up to `positions` tokens.
     pub fn add_tables(&self, index: &mut WeightIndex, positions: usize) {
-        match self {
-            Self::Llama(c) => c.add_tables(index, positions),
+        if let Some(rotary) = self.architecture().rotary() {
+            rotary.add_tables(index, positions);
         }
     }
 
@@ -84,34 +209,36 @@ impl Network {
     /// parameter that the index does not hold. Results: `loss` fp32 `[1]`, the mean, and
     /// `token_losses` fp32 `[B·S]`, in nats.
     pub fn loss(&self, index: &WeightIndex, sequences: usize, length: usize) -> Program {
-        let mut graph = Graph::new("main", index);
-        let results = match self {
-            Self::Llama(c) => c.loss(&mut graph, sequences, length),
-        };
-        Program::with_function(graph.builder.finish(&results))
+        let this = self.architecture();
+        let graph = Graph::new("main", index);
+        let mut f = Forward::whole(graph, this.attention(), this.rotary(), [sequences, length]);
+        let x = this.trunk(&mut f);
+        f.set_scope("");
+        let logits = this.classify(&mut f, x);
+        Program::with_function(f.finish_with_loss(logits))
     }
 
-    /// The next `tokens` of one sequence over key/value caches.
+    /// The next tokens of `B` sequences over key/value caches.
     ///
-    /// Inputs: `tokens` int32 `[tokens]`, `position` int32 `[1]` of the first of them, `last`
-    /// int32 `[1]`, the index of the one whose logits are wanted (absent when there is only one
-    /// token), and caches fp32 `[G, 1, D, context]`, replaced in place, named by
-    /// [`Network::caches`]. Result: `logits` fp32 `[1, V, 1, 1]`.
+    /// Inputs: `tokens` int32 `[B·tokens]`, sequence after sequence; `position` int32 `[B]` of the
+    /// first of each; `last` int32 `[B]`, the index within each sequence's tokens of the one whose
+    /// logits are wanted (absent when there is only one); and the caches of every sequence, fp32
+    /// `[G, 1, D, context]`, replaced in place. A cache that [`Network::caches`] calls `name` is
+    /// `name` here for one sequence and `sequence0_name`, `sequence1_name`, … for several: see
+    /// [`crate::cache_of`]. Result: `logits` fp32 `[1, V, 1, B]`.
     pub fn step(&self, index: &WeightIndex, shape: StepShape) -> Program {
-        let mut graph = Graph::new("main", index);
-        let (results, in_place) = match self {
-            Self::Llama(c) => c.step(&mut graph, shape),
-        };
-        let mut function: Function = graph.builder.finish(&results);
-        function.set_in_place(in_place.iter().map(|(o, i)| (o.as_str(), i.as_str())));
-        Program::with_function(function)
+        let this = self.architecture();
+        let graph = Graph::new("main", index);
+        let mut f = Forward::next(graph, this.attention(), this.rotary(), shape);
+        let x = this.trunk(&mut f);
+        let x = f.last(x);
+        let logits = this.classify(&mut f, x);
+        Program::with_function(f.finish_with_logits(logits))
     }
 
-    /// Names and shapes of the caches of [`Network::step`].
+    /// Names and shapes of one sequence's caches for [`Network::step`].
     pub fn caches(&self, context: usize) -> Vec<(String, Vec<usize>)> {
-        match self {
-            Self::Llama(c) => c.caches(context),
-        }
+        forward::caches(self.architecture().attention(), context)
     }
 }
 

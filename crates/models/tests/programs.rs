@@ -27,12 +27,18 @@ fn every_preset_writes_valid_programs() {
         let loss = network.loss(&index, 2, 8);
         check(&loss);
         let function = loss.main().unwrap();
+        for spec in network.parameters() {
+            let id = function.values.iter().find(|(_, v)| v.name == program_name(&spec.name));
+            let (id, _) = id.unwrap_or_else(|| panic!("{} has no {}", p.name, spec.name));
+            let ty = function.ty(id).as_tensor().unwrap();
+            assert_eq!(ty.shape().unwrap(), spec.shape, "{}", spec.name);
+        }
         let mut expected: BTreeSet<String> =
             network.parameters().iter().map(|p| program_name(&p.name)).collect();
         expected.extend(["tokens".to_owned(), "targets".to_owned()]);
         assert_eq!(names(function), expected.iter().map(String::as_str).collect());
         for tokens in [1, 16] {
-            let step = network.step(&index, StepShape { tokens, context: 32 });
+            let step = network.step(&index, StepShape { sequences: 1, tokens, context: 32 });
             check(&step);
             let function = step.main().unwrap();
             let caches = network.caches(32);
@@ -66,7 +72,7 @@ fn sizes_that_do_not_fit_are_refused() {
         (orion_models::LlamaConfig { n_layers: 0, ..good.clone() }, "n_layers is 0"),
         (orion_models::LlamaConfig { rope_theta: f64::NAN, ..good.clone() }, "rope_theta"),
     ] {
-        let error = change.validate().unwrap_err().to_string();
+        let error = Network::Llama(change).validate().unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
 }

@@ -70,7 +70,7 @@ fn step_sources(model: &LoadedModel, arguments: &Compile) -> Result<Sources> {
     }
     let index = index(model, most);
     let program = |tokens| {
-        let shape = StepShape { tokens, context };
+        let shape = StepShape { sequences: 1, tokens, context };
         (format!("step_{tokens}x{context}"), programs::step_source(network, &index, shape))
     };
     Ok((tokens.into_iter().map(program).collect(), index))

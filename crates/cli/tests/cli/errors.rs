@@ -144,7 +144,7 @@ fn presets_and_settings_that_do_not_exist() {
     ----- stdout -----
 
     ----- stderr -----
-    error: there is no preset `storys15m`; there are quickstart, stories260k, stories15m, stories42m, stories110m
+    error: there is no preset `storys15m`; there are quickstart, stories260k, stories15m, stories42m, stories110m, gpt2-124m, gpt2-medium, gpt2-large, gpt2-xl, qwen3-0.6b, golf-baseline, golfwide
     hint: did you mean `stories15m`?
     ");
     assert_snapshot!(place.line("train --init stories15m --set optimizer.learning=1"), @r"

@@ -1,7 +1,10 @@
-//! `config.json` of Llama models.
+//! `config.json` of every network.
 
 use crate::support::{batter, shared};
-use orion_formats::{ErrorKind, LlamaConfigFile};
+use orion_formats::{
+    ConfigFile, ErrorKind, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile,
+    LlamaConfigFile,
+};
 use serde_json::{Value, json};
 
 fn config() -> LlamaConfigFile {
@@ -106,4 +109,104 @@ fn survives_damage() {
 fn the_real_one() {
     let Some(path) = shared("weights/stories260K_hf/config.json") else { return };
     assert_eq!(LlamaConfigFile::open(path).unwrap(), config());
+}
+
+fn every_network() -> [ConfigFile; 5] {
+    let gpt2 = Gpt2ConfigFile {
+        vocab_size: 512,
+        n_embd: 64,
+        n_inner: 200,
+        n_layer: 3,
+        n_head: 4,
+        n_positions: 64,
+        layer_norm_epsilon: 1e-5,
+        tie_word_embeddings: true,
+        bos_token_id: None,
+        eos_token_ids: vec![511],
+    };
+    let baseline = GolfBaselineConfigFile {
+        model_type: "golf-baseline".into(),
+        vocab_size: 1024,
+        hidden_size: 512,
+        intermediate_size: 1024,
+        num_hidden_layers: 9,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        max_position_embeddings: 1024,
+        rms_norm_eps: f64::from(f32::EPSILON),
+        rope_theta: 1e4,
+        logit_softcap: 30.0,
+        tie_word_embeddings: true,
+    };
+    let wide = GolfWideConfigFile {
+        model_type: "golfwide".into(),
+        vocab_size: 1024,
+        hidden_size: 512,
+        intermediate_size: 1024,
+        num_hidden_layers: 9,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        head_dim: 64,
+        max_position_embeddings: 256,
+        rms_norm_eps: 1e-5,
+        rope_theta: 1e4,
+        head_map: "tile".into(),
+    };
+    [
+        ConfigFile::GolfBaseline(baseline),
+        ConfigFile::GolfWide(wide),
+        ConfigFile::Gpt2(gpt2),
+        ConfigFile::Llama(config()),
+        ConfigFile::Qwen3(LlamaConfigFile { head_dim: 32, ..config() }),
+    ]
+}
+
+#[test]
+fn every_network_round_trips_and_survives_damage() {
+    for config in every_network() {
+        let json = config.to_json().unwrap();
+        assert_eq!(ConfigFile::parse(&json).unwrap(), config);
+        batter(json.trim_ascii_end(), 1000, true, |bytes| ConfigFile::parse(&bytes).is_ok());
+    }
+}
+
+#[test]
+fn the_first_gpt2_had_other_keys() {
+    let old = json!({
+        "initializer_range": 0.02, "layer_norm_epsilon": 1e-5, "n_ctx": 1024, "n_embd": 768,
+        "n_head": 12, "n_layer": 12, "vocab_size": 50257
+    });
+    let ConfigFile::Gpt2(config) = ConfigFile::parse(old.to_string().as_bytes()).unwrap() else {
+        panic!()
+    };
+    assert_eq!((config.n_positions, config.n_inner), (1024, 3072));
+    assert!(config.tie_word_embeddings);
+}
+
+#[test]
+fn features_that_change_the_network_are_refused_by_key() {
+    let [_, _, gpt2, _, qwen3] = every_network();
+    for (file, key, value) in [
+        (&gpt2, "activation_function", json!("relu")),
+        (&gpt2, "scale_attn_by_inverse_layer_idx", json!(true)),
+        (&gpt2, "scale_attn_weights", json!(false)),
+        (&gpt2, "add_cross_attention", json!(true)),
+        (&gpt2, "n_head", json!(5)),
+        (&qwen3, "use_sliding_window", json!(true)),
+        (&qwen3, "layer_types", json!(["full_attention", "sliding_attention"])),
+        (&qwen3, "attention_bias", json!(true)),
+        (&qwen3, "model_type", json!("mamba")),
+    ] {
+        let mut file: Value = serde_json::from_slice(&file.to_json().unwrap()).unwrap();
+        file[key] = value;
+        let e = ConfigFile::parse(file.to_string().as_bytes()).unwrap_err();
+        assert!(e.to_string().contains(key), "{key}: {e}");
+    }
+    // What transformers takes where the key is absent.
+    let mut file: Value = serde_json::from_slice(&qwen3.to_json().unwrap()).unwrap();
+    file.as_object_mut().unwrap().remove("head_dim");
+    let ConfigFile::Qwen3(config) = ConfigFile::parse(file.to_string().as_bytes()).unwrap() else {
+        panic!()
+    };
+    assert_eq!(config.head_dim, 128);
 }

@@ -1,16 +1,35 @@
-//! `config.json` of a Llama model in Hugging Face's layout.
-//!
-//! Accepts the spellings of transformers 4 (`rope_theta`, `torch_dtype`) and 5
-//! (`rope_parameters`, `dtype`) and writes both. Keys that change what the network computes are
-//! checked, all others are ignored, as other readers of this file do.
+//! `config.json` of a Llama model, and of a Qwen3 model, which has the same keys.
 
-use crate::{Error, ErrorKind, Result, map_file};
+use super::{
+    OneOrMore, check_bounds, check_numbers, from_json, list_of, malformed, to_json, unsupported,
+};
+use crate::{Result, map_file};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// No sane model is larger in any direction.
-const MAX_SIZE: usize = 1 << 24;
+/// Which of the models with these keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Llama,
+    Qwen3,
+}
+
+impl Dialect {
+    fn model_type(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    pub(super) fn architecture(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
 
 /// The sizes and constants of a Llama model; field names are the file's keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,19 +77,14 @@ struct Raw {
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
+    use_sliding_window: Option<bool>,
+    layer_types: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 struct RopeParameters {
     rope_theta: Option<f64>,
     rope_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(u32),
-    More(Vec<u32>),
 }
 
 impl LlamaConfigFile {
@@ -90,11 +104,12 @@ impl LlamaConfigFile {
     /// [`ErrorKind::Unsupported`] for another architecture or a feature that Llama networks here do
     /// not have, naming the key; [`ErrorKind::Truncated`] when the file ends in the middle.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let raw: Raw = serde_json::from_slice(bytes).map_err(|e| {
-            let kind = if e.is_eof() { ErrorKind::Truncated } else { ErrorKind::Malformed };
-            Error::new(kind, format!("config.json: {e}"))
-        })?;
-        check_features(&raw)?;
+        Self::parse_as(Dialect::Llama, bytes)
+    }
+
+    pub(super) fn parse_as(dialect: Dialect, bytes: &[u8]) -> Result<Self> {
+        let raw: Raw = from_json(bytes)?;
+        check_features(dialect, &raw)?;
         let rope = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
         let this = Self {
             vocab_size: raw.vocab_size,
@@ -105,6 +120,7 @@ impl LlamaConfigFile {
             num_key_value_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
             head_dim: match raw.head_dim {
                 Some(head_dim) => head_dim,
+                None if dialect == Dialect::Qwen3 => QWEN3_HEAD_DIM,
                 None => head_dim(raw.hidden_size, raw.num_attention_heads)?,
             },
             max_position_embeddings: raw.max_position_embeddings,
@@ -113,11 +129,7 @@ impl LlamaConfigFile {
             rope_theta: rope.or(raw.rope_theta).unwrap_or(10_000.0),
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
             bos_token_id: raw.bos_token_id,
-            eos_token_ids: match raw.eos_token_id {
-                None => Vec::new(),
-                Some(OneOrMore::One(id)) => vec![id],
-                Some(OneOrMore::More(ids)) => ids,
-            },
+            eos_token_ids: list_of(raw.eos_token_id),
             dtype: raw.dtype.or(raw.torch_dtype),
         };
         this.check()?;
@@ -129,7 +141,7 @@ impl LlamaConfigFile {
     /// # Errors
     /// [`ErrorKind::Malformed`] naming the first key that is wrong.
     pub fn check(&self) -> Result<()> {
-        for (key, value) in [
+        check_bounds(&[
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
@@ -138,11 +150,7 @@ impl LlamaConfigFile {
             ("num_key_value_heads", self.num_key_value_heads),
             ("head_dim", self.head_dim),
             ("max_position_embeddings", self.max_position_embeddings),
-        ] {
-            if value == 0 || value > MAX_SIZE {
-                return Err(malformed(key, &format!("{value}, expected 1 to {MAX_SIZE}")));
-            }
-        }
+        ])?;
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(malformed(
                 "num_key_value_heads",
@@ -158,12 +166,7 @@ impl LlamaConfigFile {
                 &format!("{}, expected an even number", self.head_dim),
             ));
         }
-        for (key, value) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
-            if !value.is_finite() || value <= 0.0 {
-                return Err(malformed(key, &format!("{value}, expected a positive number")));
-            }
-        }
-        Ok(())
+        check_numbers(&[("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)])
     }
 
     /// Writes a `config.json` that transformers 4 and 5 read.
@@ -171,6 +174,10 @@ impl LlamaConfigFile {
     /// # Errors
     /// As [`LlamaConfigFile::check`].
     pub fn to_json(&self) -> Result<Vec<u8>> {
+        self.to_json_as(Dialect::Llama)
+    }
+
+    pub(super) fn to_json_as(&self, dialect: Dialect) -> Result<Vec<u8>> {
         self.check()?;
         let dtype = self.dtype.as_deref().unwrap_or("float32");
         let eos = match *self.eos_token_ids {
@@ -179,7 +186,7 @@ impl LlamaConfigFile {
             ref ids => json!(ids),
         };
         let value = json!({
-            "architectures": ["LlamaForCausalLM"],
+            "architectures": [dialect.architecture()],
             "attention_bias": false,
             "bos_token_id": self.bos_token_id,
             "dtype": dtype,
@@ -190,7 +197,7 @@ impl LlamaConfigFile {
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_position_embeddings,
             "mlp_bias": false,
-            "model_type": "llama",
+            "model_type": dialect.model_type(),
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.num_hidden_layers,
             "num_key_value_heads": self.num_key_value_heads,
@@ -201,48 +208,52 @@ impl LlamaConfigFile {
             "torch_dtype": dtype,
             "vocab_size": self.vocab_size,
         });
-        let mut json = serde_json::to_vec_pretty(&value).expect("finite numbers are valid JSON");
-        json.push(b'\n');
-        Ok(json)
+        Ok(to_json(&value))
     }
 }
 
+/// What transformers takes where a Qwen3 config does not say.
+const QWEN3_HEAD_DIM: usize = 128;
+
 /// Refuses what would make the network compute something else.
-fn check_features(raw: &Raw) -> Result<()> {
-    let unsupported = |key: &str, found: &str, expected: &str| {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("key `{key}` of config.json is {found}, expected {expected}"),
-        ))
-    };
-    if let Some(kind) = raw.model_type.as_deref().filter(|&kind| kind != "llama") {
-        return unsupported("model_type", kind, "llama");
+fn check_features(dialect: Dialect, raw: &Raw) -> Result<()> {
+    let (model_type, architecture) = (dialect.model_type(), dialect.architecture());
+    if let Some(kind) = raw.model_type.as_deref().filter(|&kind| kind != model_type) {
+        return Err(unsupported("model_type", kind, model_type));
     }
     if let Some(names) = &raw.architectures
-        && !names.iter().any(|name| name == "LlamaForCausalLM")
+        && !names.iter().any(|name| name == architecture)
     {
-        return unsupported("architectures", &format!("{names:?}"), "LlamaForCausalLM");
+        return Err(unsupported("architectures", &format!("{names:?}"), architecture));
     }
     if raw.model_type.is_none() && raw.architectures.is_none() {
-        return unsupported("model_type", "absent", "llama");
+        return Err(unsupported("model_type", "absent", model_type));
     }
     if let Some(kind) = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.as_deref())
         && kind != "default"
     {
-        return unsupported("rope_parameters.rope_type", kind, "default");
+        return Err(unsupported("rope_parameters.rope_type", kind, "default"));
     }
     if raw.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
-        return unsupported("rope_scaling", "set", "null");
+        return Err(unsupported("rope_scaling", "set", "null"));
     }
     if let Some(activation) = raw.hidden_act.as_deref().filter(|&name| name != "silu") {
-        return unsupported("hidden_act", activation, "silu");
+        return Err(unsupported("hidden_act", activation, "silu"));
     }
-    for (key, value) in [("attention_bias", raw.attention_bias), ("mlp_bias", raw.mlp_bias)] {
+    for (key, value) in [
+        ("attention_bias", raw.attention_bias),
+        ("mlp_bias", raw.mlp_bias),
+        ("use_sliding_window", raw.use_sliding_window),
+    ] {
         if value == Some(true) {
-            return unsupported(key, "true", "false");
+            return Err(unsupported(key, "true", "false"));
         }
     }
-    Ok(())
+    let other = raw.layer_types.iter().flatten().find(|&kind| kind != "full_attention");
+    match other {
+        Some(kind) => Err(unsupported("layer_types", kind, "full_attention for every layer")),
+        None => Ok(()),
+    }
 }
 
 fn head_dim(hidden_size: usize, heads: usize) -> Result<usize> {
@@ -253,8 +264,4 @@ fn head_dim(hidden_size: usize, heads: usize) -> Result<usize> {
         ));
     }
     Ok(hidden_size / heads)
-}
-
-fn malformed(key: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Malformed, format!("key `{key}` of config.json is {what}"))
 }

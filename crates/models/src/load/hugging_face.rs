@@ -1,0 +1,66 @@
+//! Directories as Hugging Face's libraries write them, which our own checkpoints are too.
+
+use super::{LoadError, LoadedModel, match_parameters};
+use crate::Network;
+use orion_formats::{ConfigFile, SafeTensors, safetensors};
+use orion_tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Loads a directory of weights, or the newest checkpoint of a run directory.
+pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+    let latest = path.join("latest");
+    let weights = if latest.exists() { latest } else { path.to_owned() };
+    let config_path = weights.join("config.json");
+    if !config_path.exists() {
+        let run = path.join("config.toml").exists();
+        return Err(LoadError::new(path, "there is no config.json in this directory").hint(
+            if run {
+                "this run has no complete checkpoint yet"
+            } else {
+                "a model directory holds config.json and model.safetensors"
+            },
+        ));
+    }
+    let config = ConfigFile::open(&config_path).map_err(|e| LoadError::of(&config_path, &e))?;
+    let network = Network::from_config_file(&config)
+        .map_err(|e| LoadError::new(&config_path, e.to_string()))?;
+    let (file, tensors) = tensors(&weights)?;
+    let tensors = tensors
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((network.parameter_of_file(&name)?, tensor)))
+        .map(|(name, tensor)| {
+            let tensor = network.turned_for_files(&name, &tensor).unwrap_or(tensor);
+            (name, tensor)
+        })
+        .collect();
+    let parameters = match_parameters(&file, &network, tensors)?;
+    let tokenizer = [path, &*weights]
+        .into_iter()
+        .flat_map(|d| ["tokenizer.json", "tokenizer.bin"].map(|f| d.join(f)))
+        .chain(["tokenizer.json", "tokenizer.bin"].map(|f| path.join("../..").join(f)))
+        .find(|f| f.exists());
+    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
+}
+
+/// The tensors of a directory, and the file to name in messages about them: the only one, or the
+/// index of several.
+fn tensors(directory: &Path) -> Result<(PathBuf, BTreeMap<String, Tensor>), LoadError> {
+    let single = directory.join("model.safetensors");
+    let index = directory.join("model.safetensors.index.json");
+    if !single.exists() && index.exists() {
+        let tensors = safetensors::open_sharded(&index).map_err(|e| LoadError::of(&index, &e))?;
+        return Ok((index, tensors));
+    }
+    if !single.exists() && directory.join("pytorch_model.bin").exists() {
+        return Err(LoadError::new(
+            directory,
+            "the weights are a pytorch_model.bin, which may run any program when it is read",
+        )
+        .hint(
+            "save the model again with save_pretrained of transformers: that writes safetensors",
+        ));
+    }
+    let file = SafeTensors::open(&single).map_err(|e| LoadError::of(&single, &e))?;
+    Ok((single, file.tensors))
+}

@@ -1,0 +1,79 @@
+//! llama2.c checkpoints.
+
+use super::{LoadError, LoadedModel, match_parameters};
+use crate::{LlamaConfig, Network};
+use orion_formats::{llama2c, rope_interleaved_to_half};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Loads a checkpoint, and the tokenizer beside it.
+pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+    let checkpoint = llama2c::Checkpoint::open(path).map_err(|e| {
+        let error = LoadError::of(path, &e);
+        match e.way_out() {
+            Some(_) => error,
+            None => error.hint(
+                "a model is a llama2.c .bin file, a Hugging Face directory or a run directory",
+            ),
+        }
+    })?;
+    let h = checkpoint.header;
+    let network = Network::Llama(LlamaConfig {
+        vocab_size: h.vocab_size,
+        hidden_size: h.dim,
+        intermediate_size: h.hidden_dim,
+        n_layers: h.layers,
+        n_heads: h.heads,
+        n_kv_heads: h.kv_heads,
+        head_dim: h.head_dim(),
+        max_positions: h.seq_len,
+        // llama2.c's C code has these two fixed.
+        rope_theta: 10000.0,
+        norm_epsilon: 1e-5,
+        tied: h.shared_classifier,
+    });
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in checkpoint.tensors {
+        let heads = match name.rsplit_once("attention.") {
+            Some((_, "wq.weight")) => Some(h.heads),
+            Some((_, "wk.weight")) => Some(h.kv_heads),
+            _ => None,
+        };
+        let tensor = match heads {
+            Some(heads) => rope_interleaved_to_half(&tensor, heads)
+                .map_err(|e| LoadError::new(path, format!("{name}: {e}")))?,
+            None => tensor,
+        };
+        tensors.insert(hugging_face_name(&name), tensor);
+    }
+    let parameters = match_parameters(path, &network, tensors)?;
+    let beside = path.parent().unwrap_or(Path::new(".")).join("tokenizer.bin");
+    let tokenizer = Some(beside).filter(|f| f.exists());
+    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
+}
+
+/// A Llama parameter's Hugging Face name from Meta's, which llama2.c keeps.
+pub fn hugging_face_name(name: &str) -> String {
+    let Some((layer, part)) = name.strip_prefix("layers.").and_then(|n| n.split_once('.')) else {
+        return match name {
+            "tok_embeddings.weight" => "model.embed_tokens.weight",
+            "norm.weight" => "model.norm.weight",
+            "output.weight" => "lm_head.weight",
+            other => other,
+        }
+        .to_owned();
+    };
+    let part = match part {
+        "attention_norm.weight" => "input_layernorm.weight",
+        "attention.wq.weight" => "self_attn.q_proj.weight",
+        "attention.wk.weight" => "self_attn.k_proj.weight",
+        "attention.wv.weight" => "self_attn.v_proj.weight",
+        "attention.wo.weight" => "self_attn.o_proj.weight",
+        "ffn_norm.weight" => "post_attention_layernorm.weight",
+        "feed_forward.w1.weight" => "mlp.gate_proj.weight",
+        "feed_forward.w2.weight" => "mlp.down_proj.weight",
+        "feed_forward.w3.weight" => "mlp.up_proj.weight",
+        other => other,
+    };
+    format!("model.layers.{layer}.{part}")
+}

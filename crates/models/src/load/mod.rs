@@ -1,0 +1,164 @@
+//! From files to a network with its parameters.
+
+mod hugging_face;
+mod llama2c;
+
+pub use llama2c::hugging_face_name;
+
+use crate::{Network, ParameterSpec, WeightIndex, WeightStorage};
+use orion_tensor::{DType, Tensor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A network with its parameters, by their Hugging Face names.
+#[derive(Debug, Clone)]
+pub struct LoadedModel {
+    /// Family and sizes.
+    pub network: Network,
+    /// Parameters; storage is shared with the file where the format allows it.
+    pub parameters: BTreeMap<String, Tensor>,
+    /// The tokenizer that lies beside the weights, if one does.
+    pub tokenizer: Option<PathBuf>,
+    /// How the matrices are to be kept in programs.
+    pub storage: WeightStorage,
+}
+
+impl LoadedModel {
+    /// A network with its parameters, and nothing beside them.
+    pub fn new(network: Network, parameters: BTreeMap<String, Tensor>) -> Self {
+        Self { network, parameters, tokenizer: None, storage: WeightStorage::AsGiven }
+    }
+
+    /// The constants of programs for sequences of up to `positions` tokens: the parameters, kept
+    /// as the model says, and tables.
+    pub fn index(&self, positions: usize) -> WeightIndex {
+        let mut index = WeightIndex::new();
+        for ParameterSpec { name, decays, .. } in self.network.parameters() {
+            // What does not decay is no matrix of a product, whatever its shape.
+            let storage = if decays { self.storage } else { WeightStorage::AsGiven };
+            if let Some(tensor) = self.parameters.get(&name) {
+                index.insert_parameter(&name, tensor, storage);
+            }
+        }
+        self.network.add_tables(&mut index, positions);
+        index
+    }
+}
+
+/// Why a path gave no model.
+#[derive(Debug)]
+pub struct LoadError {
+    path: PathBuf,
+    message: String,
+    hint: Option<String>,
+}
+
+impl LoadError {
+    fn new(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), message: message.into(), hint: None }
+    }
+
+    fn of(path: &Path, error: &orion_formats::Error) -> Self {
+        let hint = error.way_out().map(str::to_owned);
+        Self { hint, ..Self::new(path, error.to_string()) }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The file or directory that is meant.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What to do about it.
+    pub fn way_out(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Errors of `formats` name their file themselves.
+        if self.message.starts_with(&*self.path.to_string_lossy()) {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path.display(), self.message)
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Loads a model from a llama2.c `.bin`, a directory as Hugging Face's libraries write it, with
+/// `config.json` and one or several `.safetensors`, or a run directory (its newest complete
+/// checkpoint).
+///
+/// # Errors
+/// When the path is none of these, a file is damaged, or parameters are missing, left over, of
+/// another shape, or not finite.
+pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+    if path.is_dir() {
+        return hugging_face::load(path);
+    }
+    if !path.exists() {
+        return Err(LoadError::new(path, "there is no such file or directory"));
+    }
+    llama2c::load(path)
+}
+
+/// Keeps exactly the network's parameters.
+fn match_parameters(
+    path: &Path,
+    network: &Network,
+    mut tensors: BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>, LoadError> {
+    network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
+    let mut parameters = BTreeMap::new();
+    for ParameterSpec { name, shape, .. } in network.parameters() {
+        let tensor = tensors.remove(&name).ok_or_else(|| {
+            LoadError::new(path, format!("the tensor {name} is missing"))
+                .hint("the file holds another network's weights, or not all of them")
+        })?;
+        let tensor = without_padding(tensor, network, &shape);
+        if tensor.shape() != shape {
+            return Err(LoadError::new(
+                path,
+                format!("{name} has shape {:?}, the sizes ask for {shape:?}", tensor.shape()),
+            )
+            .hint("the sizes, those of config.json for a directory, are of another model"));
+        }
+        if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
+            return Err(LoadError::new(
+                path,
+                format!("{name} has element type {}; fp32, fp16 and bf16 are read", tensor.dtype()),
+            )
+            .hint("write it again in one of these, as with save_pretrained of transformers"));
+        }
+        parameters.insert(name, tensor);
+    }
+    if let Some(name) = tensors.keys().next() {
+        return Err(LoadError::new(
+            path,
+            format!("the tensor {name} is not part of a network of these sizes"),
+        )
+        .hint(
+            "leaving it out would give other results than the model's; is config.json its own?",
+        ));
+    }
+    Ok(parameters)
+}
+
+/// Some writers pad a vocabulary to a round number of rows; those behind the last token are left
+/// out.
+fn without_padding(tensor: Tensor, network: &Network, shape: &[usize]) -> Tensor {
+    let (&[rows, columns], &[vocab, width]) = (tensor.shape(), shape) else { return tensor };
+    if vocab != network.vocab_size() || columns != width || rows <= vocab {
+        return tensor;
+    }
+    let bytes = tensor.bytes().slice(0..vocab * columns * tensor.dtype().size_bytes());
+    let bytes = bytes.expect("the first rows are inside the tensor");
+    Tensor::new(tensor.dtype(), shape.to_vec(), bytes).expect("whole rows")
+}
