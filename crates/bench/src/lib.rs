@@ -17,6 +17,7 @@ mod products;
 mod program;
 mod report;
 mod statistics;
+mod steps;
 mod table;
 
 pub use compare::compare;

@@ -1,5 +1,7 @@
 //! Whole models: training steps, reading prompts, generating, and getting ready.
 
+use crate::program::Ran;
+use crate::steps::StepTimes;
 use crate::{Bench, Error, ErrorKind, Precision, Products, Result, TestResult, Unit, Work};
 use orion_engine::programs::{gradient_program, update_program};
 use orion_engine::{Generator, LoadedModel, Random, TrainConfig, initial_values, load_model};
@@ -166,6 +168,38 @@ impl Bench<'_> {
             |seconds| seconds * 1e3,
         );
         Ok(sized(result, size, Precision::F32, batch, tokens))
+    }
+
+    /// Where the time of a training step goes: a table of what the device executes.
+    ///
+    /// # Errors
+    /// Those of [`Bench::train`].
+    pub fn explain_training(
+        &mut self,
+        mut model: BenchModel,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<String> {
+        model.check_length(tokens)?;
+        let device = self.device.clone();
+        let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
+        for _ in 0..self.settings.warm_up.max(1) {
+            step.run()?;
+        }
+        let mut times = [
+            StepTimes::new("gradients", &*step.programs.gradients),
+            StepTimes::new("update", &*step.programs.update),
+        ];
+        for _ in 0..self.settings.repetitions.max(1) {
+            let mut seconds = times.iter_mut();
+            step.run_with(|executable, bindings| {
+                let mut of_steps = Vec::new();
+                executable.run_timed(bindings, &mut of_steps)?;
+                seconds.next().expect("two programs").add(of_steps);
+                Ok(())
+            })?;
+        }
+        Ok(self.step_table(&times))
     }
 
     /// Reading prompts of `tokens` tokens, in tokens a second.
@@ -376,6 +410,13 @@ impl TrainingStep {
 
     /// Seconds of one step.
     fn run(&mut self) -> Result<f64> {
+        self.run_with(|executable, bindings| executable.run(bindings))
+    }
+
+    fn run_with(
+        &mut self,
+        mut run: impl FnMut(&mut dyn Executable, &mut Bindings<'_>) -> Ran,
+    ) -> Result<f64> {
         let begin = Instant::now();
         let mut bindings = Bindings::new();
         bindings.input("tokens", &self.tokens).input("targets", &self.targets);
@@ -384,7 +425,7 @@ impl TrainingStep {
             bindings.input(&p.value.0, &p.value.1);
             bindings.output(&p.gradient.0, &mut p.gradient.1);
         }
-        self.programs.gradients.run(&mut bindings)?;
+        run(&mut *self.programs.gradients, &mut bindings)?;
 
         let [first, second] = &self.corrections;
         let mut bindings = Bindings::new();
@@ -402,7 +443,7 @@ impl TrainingStep {
                 bindings.update(name, surface);
             }
         }
-        self.programs.update.run(&mut bindings)?;
+        run(&mut *self.programs.update, &mut bindings)?;
         let seconds = begin.elapsed().as_secs_f64();
         let (loss, norm) = (self.loss.elements::<f32>()[0], self.norm.elements::<f32>()[0]);
         if !loss.is_finite() || self.finite.elements::<f32>() != [1.0] {

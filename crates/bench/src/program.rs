@@ -1,6 +1,7 @@
 //! Any program, with random inputs.
 
-use crate::{Bench, Products, Result, TestResult, Unit, Work, median};
+use crate::steps::{StepTimes, table};
+use crate::{Bench, Precision, Products, Result, TestResult, Unit, Work, median};
 use orion_engine::Random;
 use orion_mil::{Program, Weights};
 use orion_runtime::{Bindings, Device, Executable, Layout, Port, PortKind, Surface};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// A repetition of a program that takes less is several runs, of which the median counts.
 const LEAST_REPETITION: Duration = Duration::from_millis(20);
+
+/// What running an executable gives.
+pub(crate) type Ran = std::result::Result<(), orion_runtime::Error>;
 
 /// A compiled program with surfaces of its own.
 pub(crate) struct Running {
@@ -34,6 +38,13 @@ impl Running {
 
     /// Seconds of one run.
     pub(crate) fn run(&mut self) -> Result<f64> {
+        self.run_with(|executable, bindings| executable.run(bindings))
+    }
+
+    fn run_with(
+        &mut self,
+        run: impl FnOnce(&mut dyn Executable, &mut Bindings<'_>) -> Ran,
+    ) -> Result<f64> {
         let mut bindings = Bindings::new();
         for (port, surface) in self.ports.iter().zip(&mut self.surfaces) {
             match port.kind {
@@ -43,7 +54,7 @@ impl Running {
             };
         }
         let begin = Instant::now();
-        self.executable.run(&mut bindings)?;
+        run(&mut *self.executable, &mut bindings)?;
         Ok(begin.elapsed().as_secs_f64())
     }
 
@@ -79,8 +90,18 @@ fn random_surface(layout: &Layout, random: &mut Random) -> Surface {
 }
 
 impl Bench<'_> {
-    /// Runs a program's main function with random inputs; gives the time of a run in ms, and
-    /// what the device says it executes.
+    /// Where the time of programs went, beside the limits of now.
+    pub(crate) fn step_table(&mut self, programs: &[StepTimes]) -> String {
+        let everything =
+            |precision| Work { flops: 1.0, precision, read_bytes: 1.0, adamw_bytes: 1.0 };
+        let mut rates = everything(Precision::F32).measure(&mut *self.limits);
+        rates.bf16_flops = everything(Precision::Bf16).measure(&mut *self.limits).bf16_flops;
+        self.limits.release();
+        table(programs, &rates)
+    }
+
+    /// Runs a program's main function with random inputs; gives the time of a run in ms, and,
+    /// when asked to explain, what the device says it executes and where its time goes.
     ///
     /// The floor is that of the operations of its products, or of reading and writing its inputs,
     /// outputs and weights once, whichever is longer. A program whose data stays in a cache may
@@ -93,6 +114,7 @@ impl Bench<'_> {
         name: &str,
         program: &Program,
         weights: &Weights,
+        explain: bool,
     ) -> Result<(TestResult, String)> {
         let device = self.device.clone();
         let flops = match program.main() {
@@ -113,6 +135,16 @@ impl Bench<'_> {
             self.result("program".to_owned(), name, Unit::Milliseconds, &measurement, |seconds| {
                 seconds * 1e3
             });
-        Ok((result, running.executable.explain()))
+        if !explain {
+            return Ok((result, String::new()));
+        }
+        let mut times = StepTimes::new(name, &*running.executable);
+        for _ in 0..self.settings.repetitions {
+            let mut seconds = Vec::new();
+            running.run_with(|executable, b| executable.run_timed(b, &mut seconds))?;
+            times.add(seconds);
+        }
+        let plan = running.executable.explain();
+        Ok((result, format!("{plan}\n{}", self.step_table(&[times]))))
     }
 }

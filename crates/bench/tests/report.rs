@@ -121,7 +121,8 @@ fn products_and_programs() {
     let y = b.matmul(x, x, false, true);
     let y = b.softmax(y, 1);
     let program = Program::with_function(b.finish(&[y]));
-    let (result, plan) = with_bench(|b| b.program("mine", &program, &Weights::new())).unwrap();
+    let (result, plan) =
+        with_bench(|b| b.program("mine", &program, &Weights::new(), true)).unwrap();
     // 2 · 4 · 4 · 8 operations take longer there than 4 · (32 + 16) bytes.
     check(&result, Some(256e-9), |ms| ms / 1e3);
     assert!(plan.contains("softmax"), "{plan}");

@@ -10,10 +10,13 @@ use crate::precision::Precision;
 use crate::steps::Context;
 use orion_mil::typed::analyze;
 use orion_mil::{Diagnostic, Function, Program, Type, Weights, hoist_literals, verify};
-use orion_runtime::{Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature};
+use orion_runtime::{
+    Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature, StepInfo,
+};
 use orion_tensor::{AlignedBytes, Bytes, Tensor};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 const NAME: &str = "cpu";
 
@@ -225,24 +228,13 @@ impl Planned {
         }
         true
     }
-}
 
-/// A tensor whose elements are aligned in memory; shares storage when they already are.
-fn aligned(tensor: &Tensor) -> Tensor {
-    let size = tensor.dtype().size_bytes();
-    if (tensor.bytes().as_ptr() as usize).is_multiple_of(size) {
-        return tensor.clone();
-    }
-    let bytes = Bytes::new(AlignedBytes::copy_of(tensor.bytes()));
-    Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).expect("the sizes agree")
-}
-
-impl Executable for Planned {
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
+    /// Runs the steps, and calls `after` after each.
+    fn run_steps(
+        &mut self,
+        bindings: &mut Bindings<'_>,
+        mut after: impl FnMut(),
+    ) -> Result<(), Error> {
         if !self.bind(bindings) {
             bindings.in_order(&self.signature, NAME)?;
         }
@@ -261,8 +253,47 @@ impl Executable for Planned {
                 let diagnostic = Diagnostic { function, place, message };
                 Error::with_diagnostics(ErrorKind::Execution, NAME, vec![diagnostic])
             })?;
+            after();
         }
         Ok(())
+    }
+}
+
+/// A tensor whose elements are aligned in memory; shares storage when they already are.
+fn aligned(tensor: &Tensor) -> Tensor {
+    let size = tensor.dtype().size_bytes();
+    if (tensor.bytes().as_ptr() as usize).is_multiple_of(size) {
+        return tensor.clone();
+    }
+    let bytes = Bytes::new(AlignedBytes::copy_of(tensor.bytes()));
+    Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).expect("the sizes agree")
+}
+
+impl Executable for Planned {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
+        self.run_steps(bindings, || {})
+    }
+
+    fn run_timed(
+        &mut self,
+        bindings: &mut Bindings<'_>,
+        seconds: &mut Vec<f64>,
+    ) -> Result<(), Error> {
+        seconds.clear();
+        let mut last = Instant::now();
+        self.run_steps(bindings, || {
+            let now = Instant::now();
+            seconds.push((now - last).as_secs_f64());
+            last = now;
+        })
+    }
+
+    fn steps(&self) -> Vec<StepInfo> {
+        self.plan.steps.iter().map(crate::explain::info).collect()
     }
 
     fn update_weights(&mut self, weights: &Weights) -> Result<(), Error> {

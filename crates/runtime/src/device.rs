@@ -1,4 +1,4 @@
-use crate::{Bindings, Error, Signature};
+use crate::{Bindings, Error, Signature, StepInfo};
 use orion_mil::{Program, Weights};
 
 /// Something that runs programs.
@@ -37,4 +37,22 @@ pub trait Executable: Send {
 
     /// What will be executed, for a person: steps, fusions, memory.
     fn explain(&self) -> String;
+
+    /// The steps of a run, in order. None where the device does not say.
+    fn steps(&self) -> Vec<StepInfo> {
+        Vec::new()
+    }
+
+    /// Runs once, and replaces the content of `seconds` by the time each step took.
+    ///
+    /// # Errors
+    /// Those of [`Executable::run`].
+    fn run_timed(
+        &mut self,
+        bindings: &mut Bindings<'_>,
+        seconds: &mut Vec<f64>,
+    ) -> Result<(), Error> {
+        seconds.clear();
+        self.run(bindings)
+    }
 }

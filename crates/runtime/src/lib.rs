@@ -7,6 +7,7 @@ mod bindings;
 mod cache;
 mod device;
 mod error;
+mod profile;
 mod signature;
 mod surface;
 
@@ -14,5 +15,6 @@ pub use bindings::{Bindings, Bound};
 pub use cache::ProgramCache;
 pub use device::{Device, Executable};
 pub use error::{Error, ErrorKind};
+pub use profile::StepInfo;
 pub use signature::{Port, PortKind, Signature};
 pub use surface::{Layout, Surface};

@@ -101,7 +101,7 @@ pub(crate) struct BenchProgram {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// Print what the device executes: steps, fusions, memory
+    /// Print what the device executes: steps, fusions, memory, and where the time goes
     #[arg(long)]
     pub(crate) explain: bool,
 
@@ -155,6 +155,10 @@ pub(crate) struct BenchTrain {
     /// Sequences in a step
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) batch: NonZeroUsize,
+
+    /// Print where the time of a step goes
+    #[arg(long)]
+    pub(crate) explain: bool,
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,

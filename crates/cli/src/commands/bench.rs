@@ -99,16 +99,22 @@ fn program(arguments: &BenchProgram, printer: &Printer) -> Result {
     let path = &arguments.file;
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
     with_bench(&arguments.options, Precision::F32, printer, |bench| {
-        let (result, plan) = bench.program(&name, &bundle.program, &bundle.weights)?;
+        let (program, weights) = (&bundle.program, &bundle.weights);
+        let (result, plan) = bench.program(&name, program, weights, arguments.explain)?;
         if arguments.explain {
-            match arguments.options.format {
-                // Standard output is the report alone.
-                BenchFormat::Json => printer.report(plan.trim_end()),
-                BenchFormat::Text | BenchFormat::Md => printer.data_line(plan)?,
-            }
+            explanation(&plan, &arguments.options, printer)?;
         }
         Ok(vec![result])
     })
+}
+
+/// Prints what was executed; where standard output is the report alone, beside it.
+fn explanation(text: &str, options: &BenchOptions, printer: &Printer) -> Result<()> {
+    match options.format {
+        BenchFormat::Json => printer.report(text.trim_end()),
+        BenchFormat::Text | BenchFormat::Md => printer.data_line(text)?,
+    }
+    Ok(())
 }
 
 fn prefill(arguments: &BenchPrefill, printer: &Printer) -> Result {
@@ -131,11 +137,17 @@ fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
 
 fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
     let precision = arithmetic(arguments.model.precision)?;
-    let model = model(&arguments.model)?;
-    let tokens = length(arguments.tokens, 256, &model);
+    let choice = &arguments.model;
+    let benched = model(choice)?;
+    let tokens = length(arguments.tokens, 256, &benched);
     let batch = arguments.batch.get();
     with_bench(&arguments.options, precision, printer, |bench| {
-        Ok(vec![bench.train(model, batch, tokens)?])
+        let result = bench.train(benched, batch, tokens)?;
+        if arguments.explain {
+            let text = bench.explain_training(model(choice)?, batch, tokens);
+            explanation(&text.context("explaining the step")?, &arguments.options, printer)?;
+        }
+        Ok(vec![result])
     })
 }
 

@@ -73,12 +73,24 @@ fn a_program_with_its_plan() {
          tensor<fp32, [2, 3]> y = mul(x = x, y = x)[name = string(\"y\")];\n        } -> (y);\n}\n",
     );
     let text = place.line(&format!("bench program square.mil --explain {ONCE}")).succeeded();
-    let (plan, table) = text.split_once("\n\n").expect("a plan, then a table");
+    let (plan, table) = text.split_once("\n\n").expect("a plan, then tables");
     assert!(plan.contains("1 steps") && plan.contains("map"), "{plan}");
+    assert!(table.contains("square: 1 steps, "), "{table}");
+    assert!(table.lines().any(|l| l.ends_with(" map mul 2x3 -> 2x3 [mul]")), "{table}");
     assert!(table.lines().any(|l| l.starts_with("square ") && l.contains(" ms")), "{table}");
     let ran = place.line(&format!("bench program square.mil --explain --format json {ONCE}"));
     assert!(ran.stderr.contains("1 steps"), "{ran}");
     assert_eq!(report(&ran.succeeded())["results"][0]["test"], "program");
+}
+
+#[test]
+fn where_the_time_of_a_training_step_goes() {
+    let line = format!("bench train --model stories260k -n 32 --explain {ONCE}");
+    let text = Place::new().line(&line).succeeded();
+    assert!(text.contains("gradients: ") && text.contains("update: "), "{text}");
+    // Five layers of one size, forward, are one row.
+    let row = text.lines().find(|l| l.contains("product 172x32x64")).expect("a row of products");
+    assert_eq!(row.split_whitespace().nth(2), Some("10"), "{row}");
 }
 
 #[test]

@@ -10,8 +10,14 @@ pub(super) struct Node {
     pub(super) elementwise: Option<Vec<usize>>,
 }
 
-/// Operations that run together, by position, in program order.
-pub(super) type Unit = Vec<usize>;
+/// Operations that run together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// By position, in program order.
+    pub(super) members: Vec<usize>,
+    /// Why it is not part of an elementwise unit it reads, where it reads one.
+    pub(super) apart: &'static str,
+}
 
 /// Most operations of one unit: bounds registers and the working set of a tile.
 const MOST: usize = 28;
@@ -21,6 +27,7 @@ struct Units<'a> {
     /// The unit of each operation.
     unit: Vec<usize>,
     members: Vec<Vec<usize>>,
+    apart: Vec<&'static str>,
     seen: Vec<u32>,
     round: u32,
 }
@@ -46,11 +53,14 @@ impl Units<'_> {
         false
     }
 
+    /// Merges `b` into `a`, which reads it, unless something forbids that.
     fn try_merge(&mut self, a: usize, b: usize) {
-        if self.members[a].len() + self.members[b].len() > MOST
-            || self.depends_indirectly(a, b)
-            || self.depends_indirectly(b, a)
-        {
+        if self.members[a].len() + self.members[b].len() > MOST {
+            self.apart[a] = "more operations together than fit in registers";
+            return;
+        }
+        if self.depends_indirectly(a, b) || self.depends_indirectly(b, a) {
+            self.apart[a] = "waits for another step that reads the same operand";
             return;
         }
         let moved = std::mem::take(&mut self.members[b]);
@@ -69,6 +79,7 @@ pub(super) fn units(nodes: &[Node]) -> Vec<Unit> {
         nodes,
         unit: (0..count).collect(),
         members: (0..count).map(|i| vec![i]).collect(),
+        apart: vec![""; count],
         seen: vec![0; count],
         round: 0,
     };
@@ -76,8 +87,10 @@ pub(super) fn units(nodes: &[Node]) -> Vec<Unit> {
         let Some(shape) = &node.elementwise else { continue };
         for &operand in &node.operands {
             let (a, b) = (units.unit[i], units.unit[operand]);
-            if a != b && nodes[operand].elementwise.as_ref() == Some(shape) {
-                units.try_merge(a, b);
+            match &nodes[operand].elementwise {
+                Some(other) if a != b && other == shape => units.try_merge(a, b),
+                Some(other) if other != shape => units.apart[a] = "reads a map of another shape",
+                _ => {}
             }
         }
     }
@@ -103,7 +116,7 @@ fn emit(units: &Units<'_>, unit: usize, done: &mut [bool], order: &mut Vec<Unit>
         }
         if ready {
             done[unit] = true;
-            order.push(units.members[unit].clone());
+            order.push(Unit { members: units.members[unit].clone(), apart: units.apart[unit] });
             continue;
         }
         stack.push((unit, true));
@@ -121,18 +134,23 @@ mod tests {
         Node { operands: operands.to_vec(), elementwise: shape }
     }
 
+    fn members(nodes: &[Node]) -> Vec<Vec<usize>> {
+        units(nodes).into_iter().map(|u| u.members).collect()
+    }
+
     #[test]
     fn chains_and_diamonds_become_one_unit() {
         // 0 is an input-like op; 1 and 2 read it; 3 joins them.
         let nodes = [node(&[], false), node(&[0], true), node(&[0], true), node(&[1, 2], true)];
-        assert_eq!(units(&nodes), [vec![0], vec![1, 2, 3]]);
+        assert_eq!(members(&nodes), [vec![0], vec![1, 2, 3]]);
     }
 
     #[test]
     fn a_unit_never_depends_on_itself() {
         // 1 -> 2 (a kernel) -> 3, and 1 -> 3 directly.
         let nodes = [node(&[], false), node(&[0], true), node(&[1], false), node(&[2, 1], true)];
-        assert_eq!(units(&nodes), [vec![0], vec![1], vec![2], vec![3]]);
+        assert_eq!(members(&nodes), [vec![0], vec![1], vec![2], vec![3]]);
+        assert!(units(&nodes)[3].apart.starts_with("waits for"));
         // Two kernels crossing between two chains: only one pair may merge.
         let nodes = [
             node(&[], true),
@@ -142,7 +160,7 @@ mod tests {
             node(&[1, 2], true),
             node(&[0, 3], true),
         ];
-        let order = units(&nodes);
+        let order = members(&nodes);
         let place = |i: usize| order.iter().position(|u| u.contains(&i)).unwrap();
         for (i, n) in nodes.iter().enumerate() {
             assert!(n.operands.iter().all(|&o| place(o) <= place(i)), "{order:?}");

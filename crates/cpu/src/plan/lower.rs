@@ -2,7 +2,7 @@
 //! what gets a buffer, but not where buffers lie.
 
 use super::expression::{Expression, Operand};
-use super::fuse::{Node, units};
+use super::fuse::{Node, Unit, units};
 use super::memory;
 use super::view::{BufferId, View};
 use super::{Constant, Home, Plan};
@@ -55,6 +55,8 @@ pub(super) struct Lowering<'a> {
     pub(super) label: String,
     pub(super) place: String,
     pub(super) precision: Precision,
+    /// Why the next step is one of its own.
+    pub(super) reason: &'static str,
 }
 
 /// Types that tile programs can load and store.
@@ -100,10 +102,12 @@ pub(crate) fn plan(
 
     let nodes = lowering.nodes();
     lowering.find_destinations(&nodes);
-    for unit in units(&nodes) {
+    for Unit { members: unit, apart } in units(&nodes) {
         lowering.describe(&unit);
         if nodes[unit[0]].elementwise.is_some() {
+            lowering.reason = apart;
             lowering.group(&unit);
+            lowering.reason = "";
         } else {
             let operation = &function.body.operations[unit[0]];
             lowering.operation(&ops[unit[0]], &operation.outputs);
@@ -164,6 +168,7 @@ impl<'a> Lowering<'a> {
             label: String::new(),
             place: String::new(),
             precision,
+            reason: "",
         }
     }
 
@@ -245,6 +250,7 @@ impl<'a> Lowering<'a> {
             return view.clone();
         }
         let copy = self.temporary(view.dtype, &view.shape);
+        self.reason = "its reader wants elements without gaps";
         self.copy(view, &copy);
         copy
     }
@@ -270,7 +276,8 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn step(&mut self, kind: Kind, reads: Vec<View>, writes: Vec<View>) {
         let (label, place) = (self.label.clone(), self.place.clone());
-        self.steps.push(Step { label, place, kind, reads, writes });
+        let reason = std::mem::take(&mut self.reason);
+        self.steps.push(Step { label, place, reason, kind, reads, writes });
     }
 
     /// Copies between views of one shape and type, whatever the type is.

@@ -115,6 +115,7 @@ fn own_buffers(lowering: &mut Lowering<'_>, results: Vec<Result>) -> Vec<Result>
         }
         let copy = lowering.temporary(result.view.dtype, &result.view.shape);
         taken.push(true);
+        lowering.reason = "a result that is a part of something, or two results at once";
         lowering.copy(&result.view, &copy);
         own.push(Result { view: copy, ..result });
     }
@@ -149,6 +150,7 @@ fn into_surfaces(lowering: &mut Lowering<'_>, results: &[Result], shared: &Share
         }
     }
     for (from, to) in copies {
+        lowering.reason = "what it replaces is read until then";
         lowering.copy(&from, &to);
     }
 }

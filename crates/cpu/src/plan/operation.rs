@@ -184,6 +184,11 @@ impl Lowering<'_> {
             self.stored[output.index()] = Stored::At(view);
         } else {
             let to = self.output(output);
+            self.reason = if self.is_result[output.index()] {
+                "a result of the program"
+            } else {
+                "several operations read it, and none that takes any strides"
+            };
             self.copy(&view, &to);
         }
     }
@@ -207,6 +212,7 @@ impl Lowering<'_> {
             }
             let to = whole.part(axis, begin, size);
             if !(self.is_in_place(value, output, begin) && from == to) {
+                self.reason = "not computed right in its part of the whole";
                 self.copy(&from, &to);
             }
             begin += size;

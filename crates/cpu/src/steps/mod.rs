@@ -71,6 +71,8 @@ pub(crate) struct Step {
     pub label: String,
     /// The operation an error is about.
     pub place: String,
+    /// Why it is not part of another step, where the planner knows; for people.
+    pub reason: &'static str,
     pub kind: Kind,
     pub reads: Vec<View>,
     pub writes: Vec<View>,

@@ -1,0 +1,22 @@
+use orion_tensor::DType;
+
+/// One step of what an [`Executable`](crate::Executable) runs, as a person wants to see it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StepInfo {
+    /// What kind of work it is: `product`, `map`, `copy`.
+    pub kind: &'static str,
+    /// How it is computed and on what shapes. Steps that agree in kind and form do the same work.
+    pub form: String,
+    /// The operations of the program that it executes.
+    pub operations: String,
+    /// Why it exists at all, or why it is not part of a neighbour, where that is not plain.
+    pub reason: &'static str,
+    /// Operations of matrix products; a multiply-add is two.
+    pub flops: u64,
+    /// What these are computed in.
+    pub arithmetic: DType,
+    /// Bytes that it reads, each counted once.
+    pub read_bytes: u64,
+    /// Bytes that it writes, each counted once.
+    pub written_bytes: u64,
+}
