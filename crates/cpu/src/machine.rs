@@ -6,6 +6,9 @@
 #![expect(unsafe_code, reason = "measures with the vector instructions this machine has")]
 
 use crate::kernels::isa::{Isa, fma, multiversion};
+
+use orion_runtime::{Layout, Surface};
+use orion_tensor::DType;
 use std::hint::black_box;
 use std::sync::{Barrier, OnceLock};
 use std::thread;
@@ -39,13 +42,13 @@ const MEMORY: usize = 1 << 26;
 pub struct Meter {
     isa: Isa,
     threads: usize,
-    memory: Vec<f32>,
+    memory: Option<Surface>,
 }
 
 impl Meter {
     /// A meter for that many threads, at least one.
     pub fn new(threads: usize) -> Self {
-        Self { isa: Isa::detect(), threads: threads.max(1), memory: Vec::new() }
+        Self { isa: Isa::detect(), threads: threads.max(1), memory: None }
     }
 
     /// How many threads work together.
@@ -85,10 +88,9 @@ impl Meter {
 
     /// Bytes a second read from memory.
     pub fn read_bandwidth(&mut self) -> f64 {
-        self.take_memory();
-        let part = MEMORY / self.threads;
-        let parts = self.memory.chunks_exact(part).take(self.threads);
-        let isa = self.isa;
+        let (isa, threads) = (self.isa, self.threads);
+        let part = MEMORY / threads;
+        let parts = self.take_memory().chunks_exact(part).take(threads);
         best_rate(parts.map(|data| data.chunks(BLOCK).cycle()), |blocks| {
             let block = blocks.next().expect("an endless circle");
             // SAFETY: the instructions were found.
@@ -100,13 +102,12 @@ impl Meter {
     /// Bytes a second moved by the memory accesses of AdamW, 28 a parameter: value, gradient and
     /// two moments are read; value and moments are written.
     pub fn adamw_bandwidth(&mut self) -> f64 {
-        self.take_memory();
-        let part = MEMORY / 4 / self.threads;
-        let mut arrays = self.memory.chunks_exact_mut(MEMORY / 4);
+        let (isa, threads) = (self.isa, self.threads);
+        let part = MEMORY / 4 / threads;
+        let mut arrays = self.take_memory().chunks_exact_mut(MEMORY / 4);
         let mut next = || arrays.next().expect("four quarters").chunks_exact_mut(part);
         let (p, m, v, g) = (next(), next(), next(), next());
-        let parts = p.zip(m).zip(v).zip(g).take(self.threads);
-        let isa = self.isa;
+        let parts = p.zip(m).zip(v).zip(g).take(threads);
         best_rate(parts.map(|part| (part, 0)), |((((p, m), v), g), done)| {
             let end = part.min(*done + BLOCK);
             let block = *done..end;
@@ -121,14 +122,18 @@ impl Meter {
 
     /// Gives back the memory that bandwidths are measured on.
     pub fn release(&mut self) {
-        self.memory = Vec::new();
+        self.memory = None;
     }
 
-    fn take_memory(&mut self) {
-        if self.memory.is_empty() {
+    /// The memory, of the kind that programs work on.
+    fn take_memory(&mut self) -> &mut [f32] {
+        let new = || {
+            let mut memory = Surface::zeros(Layout::dense(DType::F32, &[MEMORY]));
             // Not zeros, which the system may keep in one shared page.
-            self.memory = vec![1.0; MEMORY];
-        }
+            memory.elements_mut::<f32>().fill(1.0);
+            memory
+        };
+        self.memory.get_or_insert_with(new).elements_mut()
     }
 
     /// Operations a second of all threads; `some` does some and says how many.
@@ -334,7 +339,7 @@ mod tests {
             assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes a second");
         }
         meter.release();
-        assert_eq!(meter.memory.capacity(), 0);
+        assert!(meter.memory.is_none());
     }
 
     #[test]

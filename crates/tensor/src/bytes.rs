@@ -1,3 +1,4 @@
+use memmap2::MmapMut;
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
@@ -6,18 +7,29 @@ use std::sync::Arc;
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 struct Line([u8; 64]);
 
-/// A zero-initialised, growable-by-reallocation byte buffer whose start is 64-byte aligned, so
-/// that it can be seen as a slice of any element type and suits every vector width.
-#[derive(Clone)]
+/// From this size on, memory comes in whole pages straight from the system: it is zero without
+/// anybody writing zeros, what is never touched takes no room, and huge pages save address
+/// look-ups. It is the size of such a page on most machines.
+const LARGE: usize = 2 << 20;
+
+/// A zero-initialised byte buffer of fixed size whose start is 64-byte aligned, so that it can be
+/// seen as a slice of any element type and suits every vector width.
 pub struct AlignedBytes {
-    lines: Vec<Line>,
+    memory: Memory,
     len: usize,
+}
+
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
 }
 
 impl AlignedBytes {
     /// `len` zero bytes.
     pub fn zeroed(len: usize) -> Self {
-        Self { lines: bytemuck::zeroed_vec(len.div_ceil(64)), len }
+        let pages = if len >= LARGE { pages(len) } else { None };
+        let lines = || Memory::Lines(bytemuck::zeroed_vec(len.div_ceil(64)));
+        Self { memory: pages.map_or_else(lines, Memory::Pages), len }
     }
 
     /// A copy of `bytes`.
@@ -28,16 +40,37 @@ impl AlignedBytes {
     }
 }
 
+/// Memory of the system's own, huge pages where there are; `None` when it gives none.
+fn pages(len: usize) -> Option<MmapMut> {
+    let pages = MmapMut::map_anon(len).ok()?;
+    // A system without huge pages gives others.
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::HugePage);
+    Some(pages)
+}
+
+impl Clone for AlignedBytes {
+    fn clone(&self) -> Self {
+        Self::copy_of(self)
+    }
+}
+
 impl Deref for AlignedBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        match &self.memory {
+            Memory::Lines(lines) => &bytemuck::cast_slice(lines)[..self.len],
+            Memory::Pages(pages) => pages,
+        }
     }
 }
 
 impl DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        match &mut self.memory {
+            Memory::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
+            Memory::Pages(pages) => pages,
+        }
     }
 }
 
@@ -106,5 +139,25 @@ impl Eq for Bytes {}
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bytes({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_and_small_buffers_are_zero_aligned_and_cloned_by_value() {
+        for len in [0, 1, 100, LARGE - 1, LARGE, LARGE + 1] {
+            let mut bytes = AlignedBytes::zeroed(len);
+            assert_eq!(bytes.len(), len);
+            assert!(bytes.as_ptr().addr().is_multiple_of(64) || len == 0);
+            assert!(bytes.iter().all(|&b| b == 0));
+            let before = bytes.clone();
+            if let Some(last) = bytes.last_mut() {
+                *last = 7;
+                assert_eq!((before[len - 1], bytes.clone()[len - 1]), (0, 7));
+            }
+        }
     }
 }
