@@ -5,6 +5,7 @@ use crate::kernels::instruction::Action;
 use crate::kernels::tile::TileProgram;
 use crate::plan::view::View;
 use crate::plan::{Home, Plan};
+use crate::precision::Precision;
 use crate::steps::{Kind, Map, Method, Over, Step};
 use orion_runtime::{Signature, StepInfo};
 use orion_tensor::DType;
@@ -83,7 +84,10 @@ pub(crate) fn info(step: &Step) -> StepInfo {
         operations: step.label.clone(),
         reason: step.reason,
         flops,
-        arithmetic: DType::F32,
+        arithmetic: match &step.kind {
+            Kind::Contraction(c) if c.precision == Precision::Bf16 => DType::BF16,
+            _ => DType::F32,
+        },
         read_bytes: bytes(&step.reads),
         written_bytes: bytes(&step.writes),
     }
