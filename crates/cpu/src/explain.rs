@@ -70,6 +70,7 @@ pub(crate) fn info(step: &Step) -> StepInfo {
         Kind::Reduce(_) => "reduce",
         Kind::Contraction(_) => "product",
         Kind::Softmax(_) => "softmax",
+        Kind::Statistics(_) => "log-sum-exp",
         Kind::Gather(_) | Kind::GatherAlongAxis(_) => "gather",
         Kind::Scatter(_) | Kind::ScatterAlongAxis(_) => "scatter",
         Kind::Evaluate(_) => "by definition",

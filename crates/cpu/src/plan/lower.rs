@@ -10,7 +10,7 @@ use crate::kernels::instruction::Action;
 use crate::precision::Precision;
 use crate::steps::{Evaluate, Kind, Map, Step};
 use orion_mil::fold::{Recipe, recipes};
-use orion_mil::op::{Binary, Unary};
+use orion_mil::op::{Binary, Reduction, Unary};
 use orion_mil::{Function, Op, TensorType, Value, ValueId, Weights};
 use orion_runtime::{PortKind, Signature};
 use orion_tensor::{DType, Tensor};
@@ -51,6 +51,8 @@ pub(super) struct Lowering<'a> {
     destinations: HashMap<ValueId, (ValueId, usize, usize)>,
     /// The current value of each state.
     pub(super) states: HashMap<ValueId, ValueId>,
+    /// Largest value and inverse sum of exponentials, by value and axis.
+    pub(super) softmax_statistics: HashMap<(ValueId, usize), [View; 2]>,
     pub(super) ops: &'a [Op],
     pub(super) label: String,
     pub(super) place: String,
@@ -164,6 +166,7 @@ impl<'a> Lowering<'a> {
             is_result,
             destinations: HashMap::new(),
             states: HashMap::new(),
+            softmax_statistics: HashMap::new(),
             ops,
             label: String::new(),
             place: String::new(),
@@ -382,11 +385,30 @@ impl<'a> Lowering<'a> {
                 operands.extend(last_write.get(state));
                 last_write.insert(*state, i);
             }
-            let shape = self.action(op).map(|_| self.shape(operations[i].outputs[0]));
+            let statistics = self.known_statistics(i);
+            operands.extend(statistics);
+            let is_elementwise = self.action(op).is_some() || statistics.is_some();
+            let shape = is_elementwise.then(|| self.shape(operations[i].outputs[0]));
             let elementwise = shape.filter(|s| !s.contains(&0));
             nodes.push(Node { operands, elementwise });
         }
         nodes
+    }
+
+    /// The log-sum-exp before a softmax of the same values along the same axis: with what it
+    /// found out, the softmax is computed element by element.
+    fn known_statistics(&self, softmax: usize) -> Option<usize> {
+        let Op::Softmax { x, axis } = &self.ops[softmax] else { return None };
+        if self.ty(*x).dtype != DType::F32 || self.shape(*x).contains(&0) {
+            return None;
+        }
+        let mut readers = self.uses[x.index()].iter().copied();
+        readers.find(|&i| {
+            let op = &self.ops[i];
+            let kind = Reduction::LogSumExp;
+            i < softmax
+                && matches!(op, Op::Reduce { kind: k, axes, .. } if *k == kind && *axes == [*axis])
+        })
     }
 
     /// The instruction for an operation that is computed element by element.
@@ -459,6 +481,15 @@ impl<'a> Lowering<'a> {
         let mut outputs = Vec::new();
         for &i in unit {
             let op = &self.ops[i];
+            let output = operations[i].outputs[0];
+            if let Op::Softmax { x, axis } = op {
+                let result = self.softmax_of_known(&mut expression, *x, *axis);
+                inside.insert(output, result);
+                if self.is_stored(output, unit) {
+                    outputs.push((result, output));
+                }
+                continue;
+            }
             let action = self.action(op).expect("units hold operations with an action");
             let mut operands: Vec<Operand> = op
                 .operands()
@@ -470,7 +501,6 @@ impl<'a> Lowering<'a> {
                     (None, Stored::Nothing) => unreachable!("units are in order"),
                 })
                 .collect();
-            let output = operations[i].outputs[0];
             let dtype = self.ty(output).dtype;
             let result = match (op, action) {
                 // Conversions that change nothing a lane holds.
@@ -488,14 +518,32 @@ impl<'a> Lowering<'a> {
                 expression.rounded(result, dtype)
             };
             inside.insert(output, result);
-            let outside = self.uses[output.index()].iter().any(|u| !unit.contains(u));
-            if outside || self.is_result[output.index()] || self.uses[output.index()].is_empty() {
+            if self.is_stored(output, unit) {
                 outputs.push((result, output));
             }
         }
         let outputs: Vec<(Operand, View)> =
             outputs.into_iter().map(|(result, id)| (result, self.output(id))).collect();
         self.map(expression, &outputs);
+    }
+
+    /// Whether a result of a unit is needed outside of it, or is all there is of it.
+    fn is_stored(&self, output: ValueId, unit: &[usize]) -> bool {
+        let readers = &self.uses[output.index()];
+        let outside = readers.iter().any(|u| !unit.contains(u));
+        outside || self.is_result[output.index()] || readers.is_empty()
+    }
+
+    /// Softmax from statistics: `exp(x - largest) / sum`.
+    fn softmax_of_known(&self, e: &mut Expression, x: ValueId, axis: usize) -> Operand {
+        let [max, inverse] = &self.softmax_statistics[&(x, axis)];
+        let Stored::At(x) = &self.stored[x.index()] else {
+            unreachable!("statistics are taken of stored values")
+        };
+        let (x, max, inverse) = (e.input(x), e.input(max), e.input(inverse));
+        let shifted = e.binary(Binary::Sub, x, max);
+        let exponential = e.unary(Unary::Exp, shifted);
+        e.binary(Binary::Mul, exponential, inverse)
     }
 
     /// Finds values that can be computed right where a concatenation needs them.

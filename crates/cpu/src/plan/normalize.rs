@@ -4,7 +4,7 @@ use super::expression::{Expression, Operand};
 use super::lower::{Lowering, is_float_lane};
 use super::view::View;
 use crate::kernels::reduce::{Combine, Reduced};
-use crate::steps::{Finish, Kind, Over, Reduce, Softmax};
+use crate::steps::{Finish, Kind, Over, Reduce, Softmax, Statistics};
 use orion_mil::op::{Binary, Reduction, Unary};
 use orion_mil::{Op, ValueId};
 use orion_tensor::{DType, element_count};
@@ -20,6 +20,9 @@ impl Lowering<'_> {
             return self.evaluate(op, outputs);
         }
         match op {
+            Op::Reduce { kind: Reduction::LogSumExp, x, axes, .. } if axes.len() == 1 => {
+                self.statistics(*x, axes[0], output);
+            }
             Op::Reduce { kind, x, axes, .. } => {
                 let x = self.view(*x);
                 let to = self.output(output);
@@ -140,6 +143,33 @@ impl Lowering<'_> {
             Reduction::LogSumExp => return self.log_sum_exp(x, axes),
         };
         self.reduction(expression, value, combine, finish, axes)
+    }
+
+    /// `ln Σ exp x` along one axis. What a softmax of the same values needs is kept for it.
+    fn statistics(&mut self, id: ValueId, axis: usize, output: ValueId) {
+        let x = self.dense_f32(id);
+        let to = self.output(output);
+        let outer = element_count(&x.shape[..axis]);
+        let inner = element_count(&x.shape[axis + 1..]);
+        let mut shape = x.shape.clone();
+        shape[axis] = 1;
+        let results = [(); 3].map(|()| self.temporary(DType::F32, &shape));
+        let count = Statistics::partial_count(outer, x.shape[axis], inner);
+        let partial = self.temporary(DType::F32, &[count]);
+        let statistics = Statistics {
+            outer,
+            axis: x.shape[axis],
+            inner,
+            to: results.clone(),
+            partial: partial.clone(),
+            x: x.clone(),
+        };
+        let writes = results.iter().cloned().chain([partial]).collect();
+        self.step(Kind::Statistics(statistics), vec![x], writes);
+        let [max, inverse, log] = results;
+        self.softmax_statistics.insert((id, axis), [max, inverse]);
+        let log = log.reshape(&to.shape).expect("new buffers are dense");
+        self.finished(&log, &to);
     }
 
     fn log_sum_exp(&mut self, x: &View, axes: &[usize]) -> View {

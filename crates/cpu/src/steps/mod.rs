@@ -10,6 +10,7 @@ mod indexed;
 mod map;
 mod reduce;
 mod softmax;
+mod statistics;
 
 pub(crate) use contraction::{Contraction, Factor, Method};
 pub(crate) use evaluate::Evaluate;
@@ -17,6 +18,7 @@ pub(crate) use indexed::{Gather, GatherAlongAxis, Scatter, ScatterAlongAxis};
 pub(crate) use map::{Map, Moved};
 pub(crate) use reduce::{Finish, Over, Reduce};
 pub(crate) use softmax::Softmax;
+pub(crate) use statistics::Statistics;
 
 use crate::kernels::Pointers;
 use crate::kernels::gemm::{Lent, Workspace};
@@ -57,6 +59,7 @@ pub(crate) enum Kind {
     Reduce(Reduce),
     Contraction(Contraction),
     Softmax(Softmax),
+    Statistics(Statistics),
     Gather(Gather),
     GatherAlongAxis(GatherAlongAxis),
     Scatter(Scatter),
@@ -101,6 +104,7 @@ impl Kind {
             Self::Reduce(reduce) => reduce.run(context),
             Self::Contraction(contraction) => contraction.run(context),
             Self::Softmax(softmax) => softmax.run(context),
+            Self::Statistics(statistics) => statistics.run(context),
             Self::Gather(gather) => return gather.run(context),
             Self::GatherAlongAxis(gather) => return gather.run(context),
             Self::Scatter(scatter) => return scatter.run(context),
