@@ -202,59 +202,73 @@ impl Bench<'_> {
         Ok(self.step_table(&times))
     }
 
-    /// Reading prompts of `tokens` tokens, in tokens a second.
+    /// Reading `batch` prompts of `tokens` tokens, one after the other, in tokens a second.
     ///
     /// # Errors
     /// When the model does not take so many tokens, or the device fails.
-    pub fn prefill(&mut self, model: &BenchModel, tokens: usize) -> Result<TestResult> {
+    pub fn prefill(
+        &mut self,
+        model: &BenchModel,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
         let (device, precision) = (self.device.clone(), self.precision);
-        let measurement = self.measure(
-            Work::prefill(size.in_products, tokens).in_precision(self.precision),
-            || {
-                let prompt = model.tokens(tokens);
-                let mut generator = Generator::new(&kept(&model.loaded, precision), device, None)?;
-                Ok(move || {
-                    generator.reset();
-                    let begin = Instant::now();
-                    generator.read(&prompt)?;
-                    Ok(begin.elapsed().as_secs_f64())
-                })
-            },
-        )?;
-        let rate = |seconds| tokens as f64 / seconds;
+        let work = Work::prefill(size.in_products, batch * tokens).in_precision(precision);
+        let measurement = self.measure(work, || {
+            let prompt = model.tokens(tokens);
+            let loaded = kept(&model.loaded, precision);
+            let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
+            Ok(move || {
+                generator.reset();
+                let begin = Instant::now();
+                for sequence in 0..batch {
+                    generator.read_in(sequence, &prompt)?;
+                }
+                Ok(begin.elapsed().as_secs_f64())
+            })
+        })?;
+        let rate = |seconds| (batch * tokens) as f64 / seconds;
         let test = format!("pp{tokens}");
         let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
-        Ok(sized(result, size, self.precision, 1, tokens))
+        Ok(sized(result, size, self.precision, batch, tokens))
     }
 
-    /// Generating `tokens` tokens one by one from nothing, in tokens a second. What to generate
-    /// is known before, so that sampling is not measured.
+    /// Generating `tokens` tokens one by one from nothing in each of `batch` sequences, in tokens a
+    /// second of all together. What to generate is known before, so that sampling is not
+    /// measured. The weights must be read once for all sequences.
     ///
     /// # Errors
     /// When the model does not take so many tokens, or the device fails.
-    pub fn decode(&mut self, model: &BenchModel, tokens: usize) -> Result<TestResult> {
+    pub fn decode(
+        &mut self,
+        model: &BenchModel,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
         let (device, precision) = (self.device.clone(), self.precision);
         let work = Work::decode(size.bytes_per_token(precision), tokens);
         let measurement = self.measure(work, || {
             let text = model.tokens(tokens);
-            let mut generator = Generator::new(&kept(&model.loaded, precision), device, None)?;
+            let loaded = kept(&model.loaded, precision);
+            let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
             Ok(move || {
                 generator.reset();
                 let begin = Instant::now();
                 for &token in &text {
-                    generator.read(&[token])?;
+                    let next: Vec<(usize, u32)> = (0..batch).map(|i| (i, token)).collect();
+                    generator.read_each(&next)?;
                 }
                 Ok(begin.elapsed().as_secs_f64())
             })
         })?;
-        let rate = |seconds| tokens as f64 / seconds;
+        let rate = |seconds| (batch * tokens) as f64 / seconds;
         let test = format!("tg{tokens}");
         let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
-        Ok(sized(result, size, self.precision, 1, tokens))
+        Ok(sized(result, size, self.precision, batch, tokens))
     }
 
     /// How long it takes to get ready, in ms. `None` for [`LoadTest::File`] of a model that is

@@ -129,6 +129,14 @@ pub(crate) struct Run {
     #[arg(short = 'f', long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
 
+    /// Continue every line of --prompt-file as a prompt of its own, up to N of them together
+    #[arg(long, value_name = "N", requires = "prompt_file")]
+    pub(crate) parallel: Option<NonZeroUsize>,
+
+    /// How to print: text as it comes, or a line of JSON for each prompt when its text is complete
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+
     /// Length of the text in tokens, prompt included [default: as long as the context]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_tokens: Option<usize>,

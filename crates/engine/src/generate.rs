@@ -1,179 +1,7 @@
-use crate::programs::step_program;
-use crate::{Error, ErrorKind, LoadedModel, Result, Sampler};
-use orion_models::{Network, StepShape, WeightIndex};
-use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
-use orion_tensor::DType;
+use crate::{Error, ErrorKind, Generator, Result, Sampler};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How many tokens a prefill program takes at once. A prompt goes through in chunks of these;
-/// the last chunk may be filled up with tokens whose results are not used.
-pub const PREFILL_SIZES: [usize; 3] = [16, 64, 256];
-
-/// The shortest key/value cache. Caches double when they are full.
-const SHORTEST_CONTEXT: usize = 128;
-
-/// One sequence being read and continued by a model on a device.
-///
-/// Programs are compiled per number of tokens and cache length when first needed; the caller
-/// never sees these buckets.
-pub struct Generator {
-    network: Network,
-    index: WeightIndex,
-    programs: ProgramCache,
-    caches: Vec<(String, Surface)>,
-    context: usize,
-    limit: usize,
-    position: usize,
-    logits: Surface,
-}
-
-impl Generator {
-    /// A generator at the start of a sequence. `limit` is the longest sequence in tokens; the
-    /// model's own limit when not given.
-    ///
-    /// # Errors
-    /// When `limit` is 0 or beyond what the model was made for.
-    pub fn new(model: &LoadedModel, device: Arc<dyn Device>, limit: Option<usize>) -> Result<Self> {
-        let network = model.network.clone();
-        let most = network.max_positions();
-        let limit = limit.unwrap_or(most);
-        if limit == 0 || limit > most {
-            return Err(Error::new(
-                ErrorKind::Length,
-                format!("a context of {limit} tokens was asked for; this model takes 1 to {most}"),
-            ));
-        }
-        let index = model.index(most);
-        let programs = ProgramCache::new(device, index.weights().clone());
-        let logits = Surface::zeros(Layout::dense(DType::F32, &[1, network.vocab_size(), 1, 1]));
-        let mut this = Self {
-            network,
-            index,
-            programs,
-            caches: Vec::new(),
-            context: 0,
-            limit,
-            position: 0,
-            logits,
-        };
-        this.grow(1);
-        Ok(this)
-    }
-
-    /// The longest sequence, in tokens.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// How many tokens have been read.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// Back to the start of a sequence; compiled programs stay.
-    pub fn reset(&mut self) {
-        self.position = 0;
-    }
-
-    /// Makes the caches hold at least `needed` tokens, keeping what is in them.
-    fn grow(&mut self, needed: usize) {
-        if needed <= self.context {
-            return;
-        }
-        let context =
-            needed.next_power_of_two().max(SHORTEST_CONTEXT).min(self.network.max_positions());
-        let old = std::mem::take(&mut self.caches);
-        for (i, (name, shape)) in self.network.caches(context).into_iter().enumerate() {
-            let mut surface = Surface::zeros(Layout::dense(DType::F32, &shape));
-            if let Some((_, before)) = old.get(i) {
-                let (from, to) = (before.elements::<f32>(), surface.elements_mut::<f32>());
-                for (from, to) in from.chunks(self.context).zip(to.chunks_mut(context)) {
-                    to[..self.position].copy_from_slice(&from[..self.position]);
-                }
-            }
-            self.caches.push((name, surface));
-        }
-        self.context = context;
-    }
-
-    /// Reads tokens and gives the logits `[V]` that follow the last of them.
-    ///
-    /// # Errors
-    /// When a token is outside the vocabulary, the sequence gets longer than the limit, or the
-    /// device fails.
-    ///
-    /// # Panics
-    /// When there are no tokens.
-    pub fn read(&mut self, tokens: &[u32]) -> Result<&[f32]> {
-        assert!(!tokens.is_empty(), "nothing to read");
-        if self.position + tokens.len() > self.limit {
-            return Err(Error::new(
-                ErrorKind::Length,
-                format!(
-                    "{} tokens after {} are more than the context of {}",
-                    tokens.len(),
-                    self.position,
-                    self.limit
-                ),
-            ));
-        }
-        let vocab_size = self.network.vocab_size();
-        if let Some(bad) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("token {bad} is outside the model's vocabulary of {vocab_size}"),
-            )
-            .hint("is this the tokenizer the model was trained with?"));
-        }
-        self.grow(self.position + tokens.len());
-        let mut rest = tokens;
-        while !rest.is_empty() {
-            let room = self.context - self.position;
-            let size = chunk_size(rest.len(), room);
-            let (chunk, after) = rest.split_at(rest.len().min(size));
-            self.step(chunk, size)?;
-            rest = after;
-        }
-        Ok(self.logits.elements())
-    }
-
-    /// Runs one program of `size` tokens on `chunk`, which may be shorter.
-    fn step(&mut self, chunk: &[u32], size: usize) -> Result<()> {
-        let shape = StepShape { sequences: 1, tokens: size, context: self.context };
-        let mut ids: Vec<i32> = chunk.iter().map(|&t| t as i32).collect();
-        ids.resize(size, 0);
-        let tokens = Surface::from_slice(&[size], &ids);
-        let position = Surface::from_slice(&[1], &[self.position as i32]);
-        let last = Surface::from_slice(&[1], &[chunk.len() as i32 - 1]);
-        let (network, index) = (&self.network, &self.index);
-        let key = format!("step {} {}", shape.tokens, shape.context);
-        let executable = self.programs.get(&key, || step_program(network, index, shape))?;
-        let mut bindings = Bindings::new();
-        bindings.input("tokens", &tokens).input("position", &position);
-        if size > 1 {
-            bindings.input("last", &last);
-        }
-        bindings.output("logits", &mut self.logits);
-        for (name, cache) in &mut self.caches {
-            bindings.update(name, cache);
-        }
-        executable.run(&mut bindings)?;
-        self.position += chunk.len();
-        Ok(())
-    }
-}
-
-/// The program size for the next chunk of a prompt with `rest` tokens to go and `room` columns
-/// left in the caches: the smallest that takes all, or the largest there is.
-fn chunk_size(rest: usize, room: usize) -> usize {
-    if rest == 1 {
-        return 1;
-    }
-    let fitting = || PREFILL_SIZES.iter().copied().filter(|&n| n <= room);
-    fitting().find(|&n| n >= rest).or_else(|| fitting().next_back()).unwrap_or(1)
-}
 
 /// When a continuation ends, besides the model ending it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,11 +53,7 @@ pub fn generate(
     stop: &StopRule,
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<GenerationStats> {
-    let sequence: Vec<u32> = bos.into_iter().chain(prompt.iter().copied()).collect();
-    if sequence.is_empty() {
-        return Err(Error::new(ErrorKind::Length, "the prompt is empty")
-            .hint("this tokenizer has no token that begins a text; give a prompt with -p"));
-    }
+    let sequence = beginning(bos, prompt)?;
     let begin = Instant::now();
     let mut stats = GenerationStats {
         prompt_tokens: sequence.len(),
@@ -270,17 +94,116 @@ pub fn generate(
     Ok(stats)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What the model reads before it continues a prompt.
+fn beginning(bos: Option<u32>, prompt: &[u32]) -> Result<Vec<u32>> {
+    let sequence: Vec<u32> = bos.into_iter().chain(prompt.iter().copied()).collect();
+    if sequence.is_empty() {
+        return Err(Error::new(ErrorKind::Length, "the prompt is empty")
+            .hint("this tokenizer has no token that begins a text; give a prompt with -p"));
+    }
+    Ok(sequence)
+}
 
-    #[test]
-    fn chunks_fit_the_room() {
-        assert_eq!(chunk_size(1, 500), 1);
-        assert_eq!(chunk_size(2, 500), 16);
-        assert_eq!(chunk_size(17, 500), 64);
-        assert_eq!(chunk_size(1000, 500), 256);
-        assert_eq!(chunk_size(100, 70), 64);
-        assert_eq!(chunk_size(5, 15), 1);
+/// What happens to one of several texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextEvent {
+    /// It has another token.
+    Token(u32),
+    /// It is complete.
+    End(StopReason),
+}
+
+/// A prompt being continued in one of a generator's sequences.
+struct Continued {
+    /// Which prompt.
+    index: usize,
+    /// Which sequence of the generator.
+    sequence: usize,
+    /// The token chosen last.
+    next: u32,
+    /// Tokens of the text so far.
+    length: usize,
+}
+
+/// Reads prompts and continues them, as many together as the generator has sequences; when one
+/// ends, the next prompt takes its place. Every prompt has a sampler of its own, so that its text
+/// does not depend on the others. `on_text` gets the number of a prompt with every token of its
+/// text: the prompt's, BOS not included, then each chosen one as soon as it is known; and with
+/// why the text ended. When it breaks, all texts stay as they are.
+///
+/// # Errors
+/// When a prompt is empty or too long, or the device fails.
+///
+/// # Panics
+/// When there are fewer samplers than prompts.
+pub fn generate_each(
+    generator: &mut Generator,
+    prompts: &[Vec<u32>],
+    bos: Option<u32>,
+    samplers: &mut [Sampler],
+    stop: &StopRule,
+    on_text: &mut dyn FnMut(usize, TextEvent) -> ControlFlow<()>,
+) -> Result<()> {
+    let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+    let mut free: Vec<usize> = (0..generator.sequences()).rev().collect();
+    let mut running: Vec<Continued> = Vec::new();
+    loop {
+        while let Some(&sequence) = free.last()
+            && let Some(index) = waiting.pop_front()
+        {
+            let prompt = &prompts[index];
+            for &token in prompt.iter().take(stop.max_tokens) {
+                if on_text(index, TextEvent::Token(token)).is_break() {
+                    return Ok(());
+                }
+            }
+            if prompt.len() >= stop.max_tokens {
+                if on_text(index, TextEvent::End(StopReason::MaxTokens)).is_break() {
+                    return Ok(());
+                }
+                continue;
+            }
+            free.pop();
+            generator.reset_sequence(sequence);
+            let logits = generator.read_in(sequence, &beginning(bos, prompt)?)?;
+            let next = samplers[index].sample(logits);
+            running.push(Continued { index, sequence, next, length: prompt.len() });
+        }
+        let mut interrupted = false;
+        running.retain_mut(|text| {
+            if interrupted {
+                return true;
+            }
+            let ended = if stop.stop_ids.contains(&text.next) {
+                Some(StopReason::StopId(text.next))
+            } else {
+                text.length += 1;
+                interrupted = on_text(text.index, TextEvent::Token(text.next)).is_break();
+                if text.length >= stop.max_tokens {
+                    Some(StopReason::MaxTokens)
+                } else if generator.position_of(text.sequence) >= generator.limit() {
+                    Some(StopReason::ContextFull)
+                } else {
+                    None
+                }
+            };
+            if let Some(reason) = ended {
+                interrupted |= on_text(text.index, TextEvent::End(reason)).is_break();
+                free.push(text.sequence);
+            }
+            ended.is_none()
+        });
+        if interrupted || running.is_empty() && waiting.is_empty() {
+            return Ok(());
+        }
+        if running.is_empty() {
+            continue;
+        }
+        let next: Vec<(usize, u32)> = running.iter().map(|t| (t.sequence, t.next)).collect();
+        let logits = generator.read_each(&next)?;
+        let rows = logits.chunks_exact(logits.len() / running.len());
+        for (text, row) in running.iter_mut().zip(rows) {
+            text.next = samplers[text.index].sample(row);
+        }
     }
 }

@@ -8,6 +8,7 @@ mod data;
 mod error;
 mod evaluate;
 mod generate;
+mod generator;
 mod metrics;
 pub mod programs;
 mod random;
@@ -23,7 +24,8 @@ pub use config::{
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, EvaluationShape, evaluate};
-pub use generate::{GenerationStats, Generator, PREFILL_SIZES, StopReason, StopRule, generate};
+pub use generate::{GenerationStats, StopReason, StopRule, TextEvent, generate, generate_each};
+pub use generator::{Generator, PREFILL_SIZES};
 pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::LoadedModel;
 pub use random::Random;

@@ -118,20 +118,18 @@ fn explanation(text: &str, options: &BenchOptions, printer: &Printer) -> Result<
 }
 
 fn prefill(arguments: &BenchPrefill, printer: &Printer) -> Result {
-    check_one_sequence(arguments.batch)?;
     let model = model(&arguments.model)?;
     let tokens = length(arguments.tokens, 512, &model);
     with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
-        Ok(vec![bench.prefill(&model, tokens)?])
+        Ok(vec![bench.prefill(&model, arguments.batch.get(), tokens)?])
     })
 }
 
 fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
-    check_one_sequence(arguments.batch)?;
     let model = model(&arguments.model)?;
     let tokens = length(arguments.tokens, 128, &model);
     with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
-        Ok(vec![bench.decode(&model, tokens)?])
+        Ok(vec![bench.decode(&model, arguments.batch.get(), tokens)?])
     })
 }
 
@@ -289,11 +287,4 @@ fn arithmetic(precision: Precision) -> Result<Precision> {
     };
     Err(Failure::usage(format!("--precision {name} is a way to keep weights for generation"))
         .hint("this takes f32 or bf16"))
-}
-
-fn check_one_sequence(batch: NonZeroUsize) -> Result<()> {
-    if batch.get() == 1 {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("--batch {batch} is not there yet; generation takes one sequence")))
 }

@@ -1,4 +1,6 @@
-use crate::arguments::{Run, Sampling};
+mod parallel;
+
+use crate::arguments::{Format, Run, Sampling};
 use crate::devices::{device, kept};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
@@ -30,6 +32,17 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     printer.detail(format_args!("tokenizer {}", tokenizer_path.display()));
     printer.detail(format_args!("device {}: {}", device.name(), device.description()));
     printer.detail(format_args!("seed {}", sampler.seed));
+    let most = arguments.max_tokens.unwrap_or(usize::MAX);
+    if arguments.parallel.is_some() || arguments.format == Format::Json {
+        let prompts = match arguments.parallel {
+            Some(_) => prompt.lines().filter(|line| !line.is_empty()).collect(),
+            None => vec![prompt.as_str()],
+        };
+        let count = arguments.parallel.map_or(1, NonZeroUsize::get).min(prompts.len()).max(1);
+        let generator = Generator::with_sequences(&model, device, arguments.context, count)?;
+        let texts = parallel::Texts { prompts, sampler, most, format: arguments.format };
+        return texts.write(generator, &tokenizer, arguments.stats, printer);
+    }
     let mut generator = Generator::new(&model, device, arguments.context)?;
     let prompt = tokenizer.encode(&prompt);
     let beginning = prompt.len() + usize::from(tokenizer.bos().is_some());
@@ -39,7 +52,6 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
             generator.limit()
         )));
     }
-    let most = arguments.max_tokens.unwrap_or(usize::MAX);
     let (interrupt, seed) = (Interrupt::listen(), sampler.seed);
     let mut sampler = Sampler::new(sampler);
     let stats =
@@ -137,12 +149,15 @@ fn report(stats: &GenerationStats, seed: u64, printer: &Printer) {
         stats.generation_time.as_secs_f64(),
         rate(decoded, stats.generation_time)
     ));
-    let reason = match stats.stopped {
+    printer.report(format_args!("stopped     {}", reason(stats.stopped)));
+    printer.report(format_args!("seed        {seed}"));
+}
+
+fn reason(stopped: StopReason) -> String {
+    match stopped {
         StopReason::MaxTokens => "as long as asked for".to_owned(),
         StopReason::StopId(id) => format!("the model ended the text (token {id})"),
         StopReason::ContextFull => "the context is full".to_owned(),
         StopReason::Interrupted => "interrupted".to_owned(),
-    };
-    printer.report(format_args!("stopped     {reason}"));
-    printer.report(format_args!("seed        {seed}"));
+    }
 }

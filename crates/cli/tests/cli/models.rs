@@ -47,6 +47,35 @@ fn both_devices_write_the_same_text() {
 }
 
 #[test]
+fn prompts_of_a_file_are_continued_together() {
+    let place = tiny_run();
+    place.write("prompts.txt", "the cat\n\nthe dog ran\na\n");
+    let rest = "-n 12 --temp 0.9 --seed 5";
+    let together = |n: usize| {
+        place
+            .line(&format!("run run -f prompts.txt --parallel {n} --format json {rest}"))
+            .succeeded()
+    };
+    let lines = together(2);
+    assert_eq!(together(1), lines);
+    assert_eq!(together(7), lines);
+    let texts: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let prompts: Vec<&str> = texts.iter().map(|t| t["prompt"].as_str().unwrap()).collect();
+    assert_eq!(prompts, ["the cat", "the dog ran", "a"]);
+    for (i, text) in texts.iter().enumerate() {
+        let prompt = text["prompt"].as_str().unwrap();
+        let seed = (5 + i).to_string();
+        let alone = ["run", "run", "-p", prompt, "-n", "12", "--temp", "0.9", "--seed", &seed];
+        let alone = place.orion(&alone).succeeded();
+        assert_eq!(alone.trim_end_matches('\n'), text["text"].as_str().unwrap());
+        assert_eq!(text["seed"], 5 + i);
+    }
+    let plain = place.line(&format!("run run -f prompts.txt --parallel 3 {rest}")).succeeded();
+    let joined: Vec<&str> = texts.iter().map(|t| t["text"].as_str().unwrap()).collect();
+    assert_eq!(plain, joined.join("\n\n") + "\n");
+}
+
+#[test]
 fn evaluation_does_not_depend_on_the_batch() {
     let place = tiny_run();
     let loss = |arguments: &str| -> f64 {

@@ -1,0 +1,168 @@
+//! Several sequences at once give what each gives alone.
+
+use orion_cpu::Cpu;
+use orion_cpu::reference::Reference;
+use orion_engine::{
+    Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopRule, TextEvent, generate,
+    generate_each, initialize,
+};
+use orion_models::{
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
+};
+use orion_runtime::Device;
+use orion_tensor::Tolerance;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// One small network of every family.
+fn networks() -> [Network; 5] {
+    let llama = LlamaConfig {
+        vocab_size: 96,
+        hidden_size: 24,
+        intermediate_size: 40,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 8,
+        max_positions: 300,
+        rope_theta: 1e4,
+        norm_epsilon: 1e-5,
+        tied: false,
+    };
+    [
+        Network::Qwen3(Qwen3Config(llama.clone())),
+        Network::Llama(llama),
+        Network::Gpt2(Gpt2Config {
+            vocab_size: 96,
+            hidden_size: 24,
+            intermediate_size: 40,
+            n_layers: 2,
+            n_heads: 3,
+            max_positions: 300,
+            norm_epsilon: 1e-5,
+            tied: false,
+        }),
+        Network::GolfBaseline(GolfBaselineConfig {
+            vocab_size: 96,
+            hidden_size: 24,
+            intermediate_size: 40,
+            n_layers: 3,
+            n_heads: 3,
+            n_kv_heads: 3,
+            max_positions: 300,
+            rope_theta: 1e4,
+            norm_epsilon: 1e-6,
+            logit_softcap: 30.0,
+            tied: true,
+        }),
+        Network::GolfWide(GolfWideConfig {
+            vocab_size: 96,
+            hidden_size: 24,
+            intermediate_size: 40,
+            n_layers: 2,
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 8,
+            max_positions: 300,
+            rope_theta: 1e4,
+            norm_epsilon: 1e-5,
+            head_map: HeadMap::Tile,
+        }),
+    ]
+}
+
+fn random_model(network: Network) -> LoadedModel {
+    let mut parameters = initialize(&network, 3);
+    // Larger weights than training begins with, so that tokens matter.
+    for tensor in parameters.values_mut().filter(|t| t.shape().len() == 2) {
+        let values: Vec<f32> = tensor.to_f32_vec().iter().map(|v| v * 10.0).collect();
+        *tensor = orion_tensor::Tensor::from_slice(tensor.shape(), &values);
+    }
+    LoadedModel::new(network, parameters)
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+#[test]
+fn every_network_reads_sequences_of_different_lengths_together() {
+    // The last one outgrows the first caches on the way.
+    let beginnings: [&[u32]; 3] = [&[1], &[5, 6, 7, 8, 9], &[33; 127]];
+    let continuations: [[u32; 4]; 3] = [[11, 2, 40, 9], [80, 81, 3, 3], [7, 50, 60, 1]];
+    let devices: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Reference::default())];
+    for network in networks() {
+        let model = random_model(network);
+        for device in &devices {
+            let mut alone = Vec::new();
+            for (beginning, continuation) in beginnings.iter().zip(&continuations) {
+                let mut generator = Generator::new(&model, device.clone(), None).unwrap();
+                generator.read(beginning).unwrap();
+                let read = |&token: &u32| wide(generator.read(&[token]).unwrap());
+                alone.push(continuation.iter().map(read).collect::<Vec<_>>());
+            }
+            let mut together = Generator::with_sequences(&model, device.clone(), None, 4).unwrap();
+            for (i, beginning) in beginnings.iter().enumerate() {
+                together.read_in(i, beginning).unwrap();
+            }
+            for step in 0..4 {
+                // Sequence 3 and, in the last steps, sequence 0 have nothing to read.
+                let mut next: Vec<(usize, u32)> =
+                    (0..3).map(|i| (i, continuations[i][step])).collect();
+                next.rotate_left(step % 3);
+                if step >= 2 {
+                    next.retain(|(i, _)| *i > 0);
+                }
+                let logits = wide(together.read_each(&next).unwrap());
+                for ((i, _), logits) in next.iter().zip(logits.chunks(96)) {
+                    Tolerance::F32Network.check(logits, &alone[*i][step]).unwrap_or_else(|e| {
+                        panic!("{:?} on {}, {i}: {e}", model.network, device.name())
+                    });
+                }
+            }
+            // What sequence 0 did not read then is still to come.
+            let logits = wide(together.read_each(&[(0, continuations[0][2])]).unwrap());
+            Tolerance::F32Network.check(&logits, &alone[0][2]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn prompts_take_turns_and_get_their_own_texts() {
+    let model = random_model(networks()[1].clone());
+    let device: Arc<dyn Device> = Arc::new(Cpu::default());
+    let prompts: Vec<Vec<u32>> =
+        vec![vec![4, 5], vec![9; 20], vec![], vec![1, 2, 3], vec![70; 25], vec![8]];
+    let stop = StopRule { max_tokens: 24, stop_ids: vec![13] };
+    let sampler = |i: usize| {
+        Sampler::new(SamplerConfig { temperature: 0.7, seed: i as u64, ..SamplerConfig::greedy() })
+    };
+    let mut expected = Vec::new();
+    for (i, prompt) in prompts.iter().enumerate() {
+        let mut generator = Generator::new(&model, device.clone(), None).unwrap();
+        let mut text = Vec::new();
+        let stats =
+            generate(&mut generator, prompt, Some(0), &mut sampler(i), &stop, &mut |token| {
+                text.push(token);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        expected.push((text, stats.stopped));
+    }
+    assert!(expected.iter().any(|(_, stopped)| *stopped == StopReason::StopId(13)));
+    for count in [1, 2, 5, 9] {
+        let mut generator = Generator::with_sequences(&model, device.clone(), None, count).unwrap();
+        let mut samplers: Vec<Sampler> = (0..prompts.len()).map(sampler).collect();
+        let mut all = vec![(Vec::new(), StopReason::Interrupted); prompts.len()];
+        let mut on_text = |i: usize, event| {
+            match event {
+                TextEvent::Token(token) => all[i].0.push(token),
+                TextEvent::End(reason) => all[i].1 = reason,
+            }
+            ControlFlow::Continue(())
+        };
+        generate_each(&mut generator, &prompts, Some(0), &mut samplers, &stop, &mut on_text)
+            .unwrap();
+        assert_eq!(all, expected, "{count} at once");
+    }
+}
