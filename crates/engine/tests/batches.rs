@@ -90,7 +90,7 @@ fn every_network_reads_sequences_of_different_lengths_together() {
     // The last one outgrows the first caches on the way.
     let beginnings: [&[u32]; 3] = [&[1], &[5, 6, 7, 8, 9], &[33; 127]];
     let continuations: [[u32; 4]; 3] = [[11, 2, 40, 9], [80, 81, 3, 3], [7, 50, 60, 1]];
-    let devices: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Reference::default())];
+    let devices: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Reference)];
     for network in networks() {
         let model = random_model(network);
         for device in &devices {
