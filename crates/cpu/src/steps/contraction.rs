@@ -1,7 +1,7 @@
 use super::{Context, Shared};
 use crate::kernels::gemm::{
-    self, Arithmetic, Destination, Lent, Matrix, Rounding, Size, ToBf16, Unrounded, Workspace,
-    gemv, gemv_columns, workspace, workspace_on_one_thread,
+    self, Arithmetic, Destination, Lent, Matrix, Rounding, Size, Threads, ToBf16, Unrounded,
+    Workspace, gemv, gemv_columns, workspace, workspace_on_one_thread,
 };
 use crate::kernels::isa::Isa;
 use crate::plan::view::BufferId;
@@ -19,6 +19,11 @@ pub(crate) struct Factor {
 }
 
 impl Factor {
+    /// The matrix, when it begins there.
+    fn at(&self, pointer: *const u8) -> Matrix {
+        Matrix { pointer, dtype: self.dtype, row: self.row, column: self.column }
+    }
+
     /// Rows and columns swapped.
     pub(crate) fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
@@ -70,9 +75,11 @@ impl Contraction {
     }
 
     pub(super) fn workspace(&self, isa: Isa) -> Workspace {
+        let arithmetic = Arithmetic { isa, precision: self.precision };
+        let [a, b] = [&self.a, &self.b].map(|f| f.at(std::ptr::null()));
         match self.method {
-            Method::Together => workspace(isa, self.size),
-            Method::Apart => workspace_on_one_thread(isa, self.size),
+            Method::Together => workspace(arithmetic, self.size, a, b),
+            Method::Apart => workspace_on_one_thread(arithmetic, self.size, a, b),
             Method::DotRows => {
                 Workspace { shared: self.size.n * self.size.k * self.batch.len(), per_thread: 0 }
             }
@@ -88,11 +95,9 @@ impl Contraction {
     }
 
     fn run_rounding<R: Rounding>(&self, context: &Context<'_>) {
-        let place = |factor: &Factor, offset: isize| Matrix {
-            pointer: context.at::<u8>(factor.buffer, offset * factor.dtype.size_bytes() as isize),
-            dtype: factor.dtype,
-            row: factor.row,
-            column: factor.column,
+        let place = |factor: &Factor, offset: isize| {
+            let bytes = offset * factor.dtype.size_bytes() as isize;
+            factor.at(context.at::<u8>(factor.buffer, bytes))
         };
         let matrices = |i: usize| {
             let [a, b, c] = self.batch[i];
@@ -107,7 +112,7 @@ impl Contraction {
                     let (a, b, c) = matrices(i);
                     // SAFETY: views lie inside their buffers, C overlaps neither factor, and the
                     // workspace was sized for this step.
-                    unsafe { gemm::gemm(arithmetic, pool, size, a, b, c, lent) };
+                    unsafe { gemm::gemm(arithmetic, Threads::All(pool), size, a, b, c, lent) };
                 }
             }
             Method::Apart => {

@@ -1,144 +1,502 @@
 //! The innermost loop of a matrix product: a tile of C in registers.
+//!
+//! One loop for every instruction set, over [`Lanes`] of 32 bits: an f32, or a pair of bf16 that
+//! are neighbours in K. The operands may lie packed or as they are in memory: A is read a lane
+//! at a time at any distance, B in rows of whole vectors.
+//!
+//! Floor: a step of the AVX-512 tile is 24 multiply-adds of 16 lanes, 12 cycles on two pipes,
+//! beside 14 loads; with both operands in the first-level cache it runs at 0.99 of the peak.
 
+use super::Arithmetic;
 use crate::kernels::isa::Isa;
+use crate::precision::Precision;
 
-/// `(depth, packed A, packed B, C, row distance of C, whether to add to C)`
-type Run = unsafe fn(usize, *const f32, *const f32, *mut f32, isize, bool);
-
-/// A micro-kernel and the tile of C it computes.
-pub(super) struct MicroKernel {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) run: Run,
+/// A tile of C and what it is computed from.
+pub(super) struct Tile {
+    /// Lanes along K.
+    pub depth: usize,
+    pub a: *const u8,
+    /// Bytes from row to row of A, and from lane to lane along K.
+    pub a_row: isize,
+    pub a_step: isize,
+    pub b: *const u8,
+    /// Bytes from lane to lane of B along K.
+    pub b_step: isize,
+    pub c: *mut f32,
+    /// Floats from row to row of C.
+    pub c_row: isize,
+    /// Columns of the tile; only kernels for parts of tiles look at it.
+    pub columns: usize,
+    /// Whether to add to what is in C.
+    pub accumulate: bool,
+    pub ahead: Ahead,
 }
 
-/// The largest tile of any micro-kernel.
-pub(super) const MAX_TILE: usize = 12 * 32;
+/// Memory that will be needed after this tile: every 16 lanes along K, the cache lines at `start`
+/// and `near` bytes further on are asked for, and `start` moves by `step` bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub start: *const u8,
+    pub near: isize,
+    pub step: isize,
+}
+
+/// Lanes along K between two looks ahead.
+pub(super) const STRIDE_AHEAD: usize = 16;
+
+/// Computes one tile.
+///
+/// # Safety
+/// The machine has the instructions; the operands are readable over `depth` and the kernel's
+/// rows and columns (B up to whole vectors, unless the kernel masks); C is writable.
+pub(super) type Run = unsafe fn(&Tile);
+
+/// The kernels for one kind of arithmetic.
+pub(super) struct MicroKernel {
+    pub rows: usize,
+    pub columns: usize,
+    /// Columns of one vector.
+    pub lanes: usize,
+    /// Elements of K in one lane.
+    pub pair: usize,
+    /// Whether tiles narrower than `columns` read no further than their columns.
+    pub masks: bool,
+    /// For `i + 1` rows: all columns, fewer than all, and at most one vector.
+    pub full: &'static [Run],
+    pub part: &'static [Run],
+    pub narrow: &'static [Run],
+}
 
 impl MicroKernel {
-    /// The best for an instruction set.
-    pub(super) fn of(isa: Isa) -> Self {
-        match isa {
+    /// The best for an instruction set. Where it has no instruction for pairs of bf16, operands
+    /// are rounded but packed as f32.
+    pub(super) fn of(Arithmetic { isa, precision }: Arithmetic) -> &'static Self {
+        match (isa, precision) {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self { rows: 12, columns: 32, run: x86::avx512 },
+            (Isa::Avx512, Precision::Bf16) if is_x86_feature_detected!("avx512bf16") => {
+                &x86::AVX512_BF16
+            }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self { rows: 6, columns: 16, run: x86::avx2 },
-            Isa::Baseline => Self { rows: 8, columns: 8, run: baseline },
+            (Isa::Avx512, _) => &x86::AVX512,
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, _) => &x86::AVX2,
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Baseline, _) => &arm::NEON,
+            #[cfg(not(target_arch = "aarch64"))]
+            (Isa::Baseline, _) => &portable::PORTABLE,
         }
     }
 }
 
-/// Plain loops over arrays, which compilers keep in vector registers.
+/// Vectors of 32-bit lanes and their arithmetic.
 ///
 /// # Safety
-/// A is packed 8 rows wide, B 8 columns wide, `depth` deep; C is writable.
-unsafe fn baseline(
-    depth: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    row: isize,
-    accumulate: bool,
-) {
-    let mut tile = [[0f32; 8]; 8];
-    for k in 0..depth {
-        // SAFETY: the panels are `depth` deep.
-        let (a, b) =
-            unsafe { (&*a.add(k * 8).cast::<[f32; 8]>(), &*b.add(k * 8).cast::<[f32; 8]>()) };
-        for (tile, &a) in tile.iter_mut().zip(a) {
-            for (t, &b) in tile.iter_mut().zip(b) {
-                *t = crate::kernels::isa::fma::<{ crate::kernels::isa::BASELINE_FMA }>(a, b, *t);
+/// The functions want the machine's instructions, and pointers to whole vectors, or to `count`
+/// lanes where they take a count.
+trait Lanes {
+    /// Lanes of an operand.
+    type Operand: Copy;
+    /// f32 sums.
+    type Sum: Copy;
+    /// Lanes in a vector.
+    const LANES: usize;
+
+    unsafe fn zero() -> Self::Sum;
+    unsafe fn load(from: *const u8) -> Self::Operand;
+    /// The first `count` lanes, and anything in the others.
+    unsafe fn load_part(from: *const u8, count: usize) -> Self::Operand;
+    /// One lane in all lanes.
+    unsafe fn splat(from: *const u8) -> Self::Operand;
+    unsafe fn multiply_add(a: Self::Operand, b: Self::Operand, sum: Self::Sum) -> Self::Sum;
+    /// Writes the sum, or adds it to what is there.
+    unsafe fn store(to: *mut f32, sum: Self::Sum, accumulate: bool);
+    unsafe fn store_part(to: *mut f32, sum: Self::Sum, accumulate: bool, count: usize);
+    unsafe fn prefetch(_address: *const u8) {}
+    /// Into the second-level cache.
+    unsafe fn prefetch_far(_address: *const u8) {}
+}
+
+/// # Safety
+/// As for [`Run`].
+#[expect(clippy::needless_range_loop, reason = "indices of registers")]
+#[inline(always)]
+unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bool>(t: &Tile) {
+    let count = |v: usize| t.columns.saturating_sub(v * L::LANES).min(L::LANES);
+    // SAFETY: the caller's promise; prefetches may be of any address.
+    unsafe {
+        let mut sums = [[L::zero(); VECTORS]; ROWS];
+        for r in 0..ROWS {
+            for v in 0..VECTORS {
+                let to = t.c.wrapping_offset(r as isize * t.c_row).wrapping_add(v * L::LANES);
+                L::prefetch(to.cast());
+            }
+        }
+        // Every third row; the two after it are at one and two times the distance of rows, which
+        // is how processors can address them.
+        let mut a: [*const u8; 4] =
+            std::array::from_fn(|i| t.a.wrapping_offset(3 * i as isize * t.a_row));
+        let mut b = t.b;
+        let mut ahead = t.ahead.start;
+        let mut left = t.depth;
+        while left > 0 {
+            L::prefetch_far(ahead);
+            L::prefetch_far(ahead.wrapping_offset(t.ahead.near));
+            ahead = ahead.wrapping_offset(t.ahead.step);
+            let here = left.min(STRIDE_AHEAD);
+            for _ in 0..here {
+                let columns: [L::Operand; VECTORS] = std::array::from_fn(|v| {
+                    let from = b.wrapping_add(v * L::LANES * 4);
+                    if PART { L::load_part(from, count(v)) } else { L::load(from) }
+                });
+                for r in 0..ROWS {
+                    let x = L::splat(a[r / 3].wrapping_offset((r % 3) as isize * t.a_row));
+                    for v in 0..VECTORS {
+                        sums[r][v] = L::multiply_add(x, columns[v], sums[r][v]);
+                    }
+                }
+                a = a.map(|a| a.wrapping_offset(t.a_step));
+                b = b.wrapping_offset(t.b_step);
+            }
+            left -= here;
+        }
+        for r in 0..ROWS {
+            for v in 0..VECTORS {
+                let to = t.c.wrapping_offset(r as isize * t.c_row).wrapping_add(v * L::LANES);
+                if PART {
+                    L::store_part(to, sums[r][v], t.accumulate, count(v));
+                } else {
+                    L::store(to, sums[r][v], t.accumulate);
+                }
             }
         }
     }
-    for (r, tile) in tile.iter().enumerate() {
-        // SAFETY: C is writable.
-        let to = unsafe { &mut *c.offset(r as isize * row).cast::<[f32; 8]>() };
-        for (to, &v) in to.iter_mut().zip(tile) {
-            *to = if accumulate { *to + v } else { v };
+}
+
+/// Defines `$name::<ROWS, VECTORS, PART>`, compiled with instructions.
+macro_rules! kernel {
+    ($name:ident, $lanes:ty $(, $features:literal)?) => {
+        /// # Safety
+        /// As for [`Run`](super::Run).
+        $(#[target_feature(enable = $features)])?
+        unsafe fn $name<const ROWS: usize, const VECTORS: usize, const PART: bool>(
+            t: &super::Tile,
+        ) {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { super::tile::<$lanes, ROWS, VECTORS, PART>(t) }
         }
-    }
+    };
+}
+
+/// The kernels for every number of rows.
+macro_rules! kernels {
+    ($name:ident, $vectors:literal, $lanes:literal, $pair:literal, $masks:literal, $($rows:literal)*) => {
+        super::MicroKernel {
+            rows: [$($rows),*].len(),
+            columns: $vectors * $lanes,
+            lanes: $lanes,
+            pair: $pair,
+            masks: $masks,
+            full: &[$($name::<$rows, $vectors, false>),*],
+            part: &[$($name::<$rows, $vectors, true>),*],
+            narrow: &[$($name::<$rows, 1, true>),*],
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every function passes on what `Lanes` asks for"
+)]
 mod x86 {
+    use super::{Lanes, MicroKernel};
     use std::arch::x86_64::*;
 
-    macro_rules! microkernel {
-        ($name:ident, $features:literal, $rows:literal, $vectors:literal, $lanes:literal,
-         $zero:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, $add:ident) => {
-            /// # Safety
-            /// The machine has the instructions; A and B are packed for this tile, `depth` deep;
-            /// C is writable.
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name(
-                depth: usize,
-                mut a: *const f32,
-                mut b: *const f32,
-                c: *mut f32,
-                row: isize,
-                accumulate: bool,
-            ) {
-                // SAFETY: every access is inside the panels or the tile of C.
-                unsafe {
-                    for r in 0..$rows {
-                        _mm_prefetch::<_MM_HINT_T0>(c.offset(r * row).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(c.offset(r * row + $lanes).cast());
-                    }
-                    let mut tile = [[$zero(); $vectors]; $rows];
-                    for _ in 0..depth {
-                        let mut columns = [$zero(); $vectors];
-                        for v in 0..$vectors {
-                            columns[v] = $load(b.add(v * $lanes));
-                        }
-                        _mm_prefetch::<_MM_HINT_T0>(b.add(8 * $vectors * $lanes).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(b.add(8 * $vectors * $lanes + 16).cast());
-                        for r in 0..$rows {
-                            let x = $splat(*a.add(r));
-                            for v in 0..$vectors {
-                                tile[r][v] = $fma(x, columns[v], tile[r][v]);
-                            }
-                        }
-                        a = a.add($rows);
-                        b = b.add($vectors * $lanes);
-                    }
-                    for r in 0..$rows {
-                        for v in 0..$vectors {
-                            let to = c.offset(r as isize * row).add(v * $lanes);
-                            let sum =
-                                if accumulate { $add(tile[r][v], $load(to)) } else { tile[r][v] };
-                            $store(to, sum);
-                        }
-                    }
-                }
-            }
-        };
+    pub(super) static AVX512: MicroKernel =
+        kernels!(avx512, 2, 16, 1, true, 1 2 3 4 5 6 7 8 9 10 11 12);
+    pub(super) static AVX512_BF16: MicroKernel =
+        kernels!(avx512_bf16, 2, 16, 2, true, 1 2 3 4 5 6 7 8 9 10 11 12);
+    pub(super) static AVX2: MicroKernel = kernels!(avx2, 2, 8, 1, false, 1 2 3 4 5 6);
+
+    kernel!(avx512, Avx512, "avx512f,avx2,fma");
+    kernel!(avx512_bf16, Avx512Bf16, "avx512f,avx512bw,avx512bf16,avx2,fma");
+    kernel!(avx2, Avx2, "avx2,fma");
+
+    struct Avx512;
+    struct Avx512Bf16;
+    struct Avx2;
+
+    #[inline(always)]
+    fn mask(count: usize) -> __mmask16 {
+        ((1u32 << count) - 1) as __mmask16
     }
 
-    microkernel!(
-        avx512,
-        "avx512f,fma,avx2",
-        12,
-        2,
-        16,
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps
-    );
-    microkernel!(
-        avx2,
-        "avx2,fma",
-        6,
-        2,
-        8,
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps
-    );
+    impl Lanes for Avx512 {
+        type Operand = __m512;
+        type Sum = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m512 {
+            unsafe { _mm512_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> __m512 {
+            unsafe { _mm512_loadu_ps(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const u8, count: usize) -> __m512 {
+            unsafe { _mm512_maskz_loadu_ps(mask(count), from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const u8) -> __m512 {
+            unsafe { _mm512_set1_ps(from.cast::<f32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, sum) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, sum: __m512, accumulate: bool) {
+            unsafe {
+                let sum = if accumulate { _mm512_add_ps(sum, _mm512_loadu_ps(to)) } else { sum };
+                _mm512_storeu_ps(to, sum);
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, sum: __m512, accumulate: bool, count: usize) {
+            unsafe {
+                let mask = mask(count);
+                let old = if accumulate { _mm512_maskz_loadu_ps(mask, to) } else { Self::zero() };
+                _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(sum, old));
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_far(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        }
+    }
+
+    /// A lane is a pair of bf16; `vdpbf16ps` adds both products to the sum.
+    impl Lanes for Avx512Bf16 {
+        type Operand = __m512i;
+        type Sum = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m512 {
+            unsafe { _mm512_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> __m512i {
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const u8, count: usize) -> __m512i {
+            unsafe { _mm512_maskz_loadu_epi32(mask(count), from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const u8) -> __m512i {
+            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: __m512i, b: __m512i, sum: __m512) -> __m512 {
+            // SAFETY: vectors of the same size hold any bits.
+            unsafe {
+                let pairs = |v: __m512i| std::mem::transmute::<__m512i, __m512bh>(v);
+                _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, sum: __m512, accumulate: bool) {
+            unsafe { Avx512::store(to, sum, accumulate) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, sum: __m512, accumulate: bool, count: usize) {
+            unsafe { Avx512::store_part(to, sum, accumulate, count) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { Avx512::prefetch(address) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_far(address: *const u8) {
+            unsafe { Avx512::prefetch_far(address) }
+        }
+    }
+
+    impl Lanes for Avx2 {
+        type Operand = __m256;
+        type Sum = __m256;
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m256 {
+            unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> __m256 {
+            unsafe { _mm256_loadu_ps(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const u8, _: usize) -> __m256 {
+            unsafe { Self::load(from) }
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const u8) -> __m256 {
+            unsafe { _mm256_set1_ps(from.cast::<f32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: __m256, b: __m256, sum: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, sum) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, sum: __m256, accumulate: bool) {
+            unsafe {
+                let sum = if accumulate { _mm256_add_ps(sum, _mm256_loadu_ps(to)) } else { sum };
+                _mm256_storeu_ps(to, sum);
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, sum: __m256, accumulate: bool, count: usize) {
+            unsafe {
+                let mut lanes = [0f32; 8];
+                _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
+                super::store_lanes(to, &lanes[..count], accumulate);
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_far(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every function passes on what `Lanes` asks for"
+)]
+mod arm {
+    use super::{Lanes, MicroKernel};
+    use std::arch::aarch64::*;
+
+    pub(super) static NEON: MicroKernel = kernels!(neon, 3, 4, 1, false, 1 2 3 4 5 6 7 8);
+
+    kernel!(neon, Neon, "neon");
+
+    struct Neon;
+
+    impl Lanes for Neon {
+        type Operand = float32x4_t;
+        type Sum = float32x4_t;
+        const LANES: usize = 4;
+
+        #[inline(always)]
+        unsafe fn zero() -> float32x4_t {
+            unsafe { vdupq_n_f32(0.0) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> float32x4_t {
+            unsafe { vld1q_f32(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const u8, _: usize) -> float32x4_t {
+            unsafe { Self::load(from) }
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const u8) -> float32x4_t {
+            unsafe { vdupq_n_f32(from.cast::<f32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: float32x4_t, b: float32x4_t, sum: float32x4_t) -> float32x4_t {
+            unsafe { vfmaq_f32(sum, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, sum: float32x4_t, accumulate: bool) {
+            unsafe {
+                let sum = if accumulate { vaddq_f32(sum, vld1q_f32(to)) } else { sum };
+                vst1q_f32(to, sum);
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, sum: float32x4_t, accumulate: bool, count: usize) {
+            unsafe {
+                let mut lanes = [0f32; 4];
+                vst1q_f32(lanes.as_mut_ptr(), sum);
+                super::store_lanes(to, &lanes[..count], accumulate);
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every function passes on what `Lanes` asks for"
+)]
+mod portable {
+    use super::{Lanes, MicroKernel};
+    use crate::kernels::isa::{BASELINE_FMA, fma};
+
+    pub(super) static PORTABLE: MicroKernel = kernels!(portable, 1, 8, 1, false, 1 2 3 4);
+
+    kernel!(portable, Portable);
+
+    /// Arrays, which compilers keep in vector registers.
+    struct Portable;
+
+    impl Lanes for Portable {
+        type Operand = [f32; 8];
+        type Sum = [f32; 8];
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn zero() -> [f32; 8] {
+            [0.0; 8]
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> [f32; 8] {
+            unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const u8, _: usize) -> [f32; 8] {
+            unsafe { Self::load(from) }
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const u8) -> [f32; 8] {
+            [unsafe { from.cast::<f32>().read_unaligned() }; 8]
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: [f32; 8], b: [f32; 8], sum: [f32; 8]) -> [f32; 8] {
+            std::array::from_fn(|i| fma::<BASELINE_FMA>(a[i], b[i], sum[i]))
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, sum: [f32; 8], accumulate: bool) {
+            unsafe { super::store_lanes(to, &sum, accumulate) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, sum: [f32; 8], accumulate: bool, count: usize) {
+            unsafe { super::store_lanes(to, &sum[..count], accumulate) }
+        }
+    }
+}
+
+/// # Safety
+/// As many floats as there are lanes are writable.
+#[inline(always)]
+unsafe fn store_lanes(to: *mut f32, lanes: &[f32], accumulate: bool) {
+    // SAFETY: the caller's promise.
+    let to = unsafe { std::slice::from_raw_parts_mut(to, lanes.len()) };
+    for (to, &sum) in to.iter_mut().zip(lanes) {
+        *to = if accumulate { *to + sum } else { sum };
+    }
 }

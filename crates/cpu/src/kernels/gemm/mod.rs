@@ -1,10 +1,17 @@
 //! Matrix products: `C[M, N] (+)= A[M, K] · B[K, N]` in f32, from operands of any strides and of
 //! type f32, fp16 or bf16.
 //!
-//! The loops are Goto's: a block of A and a block of B are packed into the order in which the
-//! micro-kernel reads them; a micro-tile of C stays in registers over a whole block of K. Every
-//! element of C is a sum over K in one fixed order, whatever the number of threads.
+//! A tile of C stays in registers over a slab of K. An operand that the micro-kernel can read as
+//! it lies in memory is not packed: rows of A that are contiguous along K, and rows of B that
+//! are contiguous along N where few rows of A want them. The rest is packed into panels, B by all
+//! threads together before it is used, A by each thread block by block. While a block is
+//! multiplied, what the thread needs next is fetched from memory.
+//!
+//! Every element of C is a sum over K in one fixed order, whatever the number of threads.
+//!
+//! Floor: operations over the peak of the precision's multiply-adds.
 
+mod blocks;
 mod microkernel;
 mod pack;
 mod vector;
@@ -14,8 +21,10 @@ pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, gemv, gemv_columns
 use super::isa::Isa;
 use crate::pool::Pool;
 use crate::precision::Precision;
-use microkernel::{MAX_TILE, MicroKernel};
+use blocks::{Blocks, Region};
+use microkernel::{MicroKernel, Tile};
 use orion_tensor::DType;
+use pack::Source;
 
 /// A matrix operand.
 #[derive(Debug, Clone, Copy)]
@@ -62,18 +71,7 @@ pub(crate) struct Arithmetic {
     pub precision: Precision,
 }
 
-/// The part of K that is packed at once: a panel of B for the micro-kernel fits the first-level
-/// cache.
-const BLOCK_K: usize = 256;
-/// Rows of A packed at once, at most: with `BLOCK_K`, a quarter of a second-level cache.
-const BLOCK_M: usize = 240;
-/// Columns of B packed at once, at most.
-const BLOCK_N: usize = 2048;
-/// Floats of B packed before they are used: within a third-level cache. As much of K as fits is
-/// packed together, so that a piece of C stays in cache while it is summed up.
-const PACKED_B: usize = 1 << 20;
-
-/// f32 lanes of workspace: shared by all threads, and for each thread.
+/// Lanes of 32 bits of workspace: shared by all threads, and for each thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Workspace {
     pub shared: usize,
@@ -88,41 +86,6 @@ impl Workspace {
             per_thread: self.per_thread.max(other.per_thread),
         }
     }
-}
-
-/// Rows, columns and depth of what is packed at once by a thread, and the depth to which B is
-/// packed before it is used.
-struct Blocks {
-    m: usize,
-    n: usize,
-    k: usize,
-    deep: usize,
-}
-
-impl Blocks {
-    fn of(size: Size, kernel: &MicroKernel) -> Self {
-        let k = size.k.clamp(1, BLOCK_K);
-        let n = size.n.min(BLOCK_N).next_multiple_of(kernel.columns);
-        let deep = (PACKED_B / n / BLOCK_K).max(1) * BLOCK_K;
-        Self {
-            m: size.m.min(BLOCK_M).next_multiple_of(kernel.rows),
-            n,
-            k,
-            deep: deep.min(size.k.next_multiple_of(k)).max(1),
-        }
-    }
-}
-
-/// The workspace of [`gemm`].
-pub(crate) fn workspace(isa: Isa, size: Size) -> Workspace {
-    let blocks = Blocks::of(size, &MicroKernel::of(isa));
-    Workspace { shared: blocks.n * blocks.deep + 64, per_thread: blocks.m * blocks.k + 64 }
-}
-
-/// The workspace of [`gemm_on_one_thread`].
-pub(crate) fn workspace_on_one_thread(isa: Isa, size: Size) -> Workspace {
-    let blocks = Blocks::of(size, &MicroKernel::of(isa));
-    Workspace { shared: 0, per_thread: (blocks.m + blocks.n) * blocks.k + 128 }
 }
 
 /// Memory for packed blocks, lent by the caller.
@@ -146,82 +109,52 @@ pub(crate) struct Destination {
 // SAFETY: threads write disjoint rows.
 unsafe impl Sync for Destination {}
 
-/// The product with all threads of a pool; overwrites C.
-///
-/// # Safety
-/// The operands are readable and C writable over the whole size; C overlaps nothing else;
-/// `lent` is as large as [`workspace`] says.
-pub(crate) unsafe fn gemm(
-    arithmetic: Arithmetic,
-    pool: &Pool,
-    size: Size,
-    a: Matrix,
-    b: Matrix,
-    c: Destination,
-    lent: Lent,
-) {
-    let kernel = MicroKernel::of(arithmetic.isa);
-    let Size { m, n, k } = size;
-    let blocks = Blocks::of(size, &kernel);
-    // Rows are dealt out in pieces, several for each thread, so that a late one can be helped.
-    let pieces = m.div_ceil(pool.threads() * 3).next_multiple_of(kernel.rows);
-    let piece = pieces.clamp(kernel.rows, BLOCK_M);
-    for n0 in (0..n).step_by(blocks.n) {
-        let columns = blocks.n.min(n - n0);
-        let panels = columns.div_ceil(kernel.columns);
-        let width = panels * kernel.columns;
-        for deep in (0..k).step_by(blocks.deep) {
-            let end = k.min(deep + blocks.deep);
-            let slabs = (end - deep).div_ceil(blocks.k);
-            let packing = &|i: usize, _| {
-                let (slab, panel) = (i / panels, i % panels);
-                let (start, first) = (slab * blocks.k, panel * kernel.columns);
-                let depth = blocks.k.min(end - deep - start);
-                let count = kernel.columns.min(columns - first);
-                // SAFETY: the panel is inside B and inside the shared workspace.
-                unsafe {
-                    let source = b.at(deep + start, n0 + first);
-                    let to = { lent }.shared.add(start * width + first * depth);
-                    let (across, along) = (source.column, source.row);
-                    pack::pack(arithmetic, source, across, along, count, depth, kernel.columns, to);
-                }
-            };
-            pool.run(slabs * panels, packing);
-            let multiplying = &|i: usize, thread: usize| {
-                let m0 = i * piece;
-                let rows = piece.min(m - m0);
-                for start in (0..end - deep).step_by(blocks.k) {
-                    let depth = blocks.k.min(end - deep - start);
-                    // SAFETY: rows m0.. are inside A and C; each piece is one thread's.
-                    unsafe {
-                        let lent = { lent };
-                        let packed = lent.threads.add(thread * lent.per_thread);
-                        let source = a.at(m0, deep + start);
-                        pack_rows(arithmetic, &kernel, source, rows, depth, packed);
-                        let to = { c }.pointer.offset(m0 as isize * c.row).add(n0);
-                        let to = Destination { pointer: to, row: c.row };
-                        let b = lent.shared.add(start * width);
-                        let accumulate = deep + start > 0;
-                        multiply(&kernel, packed, b, to, rows, columns, depth, accumulate);
-                    }
-                }
-            };
-            pool.run(m.div_ceil(piece), multiplying);
+/// Who computes a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Threads<'a> {
+    /// The caller alone, which is a thread of a pool with workspace of its own.
+    One,
+    /// All threads of a pool.
+    All(&'a Pool),
+}
+
+impl Threads<'_> {
+    fn run(self, iterations: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        match self {
+            Self::One => (0..iterations).for_each(|i| body(i, 0)),
+            Self::All(pool) => pool.run(iterations, body),
         }
     }
-    if k == 0 {
-        for row in 0..m {
-            // SAFETY: inside C.
-            unsafe { std::slice::from_raw_parts_mut(c.pointer.offset(row as isize * c.row), n) }
-                .fill(0.0);
+
+    fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::All(pool) => pool.threads(),
         }
     }
 }
 
-/// The product on the calling thread; overwrites C.
+/// The workspace of [`gemm`]. Pointers of the operands are not looked at.
+pub(crate) fn workspace(arithmetic: Arithmetic, size: Size, a: Matrix, b: Matrix) -> Workspace {
+    let blocks = Blocks::of(MicroKernel::of(arithmetic), arithmetic, size, a, b);
+    Workspace { shared: blocks.packed_b(), per_thread: blocks.packed_a() }
+}
+
+/// The memory of [`gemm_on_one_thread`].
+pub(crate) fn workspace_on_one_thread(
+    arithmetic: Arithmetic,
+    size: Size,
+    a: Matrix,
+    b: Matrix,
+) -> Workspace {
+    let Workspace { shared, per_thread } = workspace(arithmetic, size, a, b);
+    Workspace { shared: 0, per_thread: shared + per_thread }
+}
+
+/// [`gemm`] on the calling thread.
 ///
 /// # Safety
-/// As for [`gemm`]; `memory` is as large as [`workspace_on_one_thread`] says for a thread.
+/// As for [`gemm`]; `memory` is as large as [`workspace_on_one_thread`] says.
 pub(crate) unsafe fn gemm_on_one_thread(
     arithmetic: Arithmetic,
     size: Size,
@@ -230,117 +163,228 @@ pub(crate) unsafe fn gemm_on_one_thread(
     c: Destination,
     memory: *mut f32,
 ) {
-    let kernel = MicroKernel::of(arithmetic.isa);
-    let Size { m, n, k } = size;
-    let Blocks { m: block_m, n: block_n, k: block_k, .. } = Blocks::of(size, &kernel);
-    // SAFETY: the workspace holds both blocks.
-    let (packed_a, packed_b) = (memory, unsafe { memory.add(block_m * block_k + 64) });
-    for n0 in (0..n).step_by(block_n) {
-        let columns = block_n.min(n - n0);
-        for k0 in (0..k).step_by(block_k) {
-            let depth = block_k.min(k - k0);
-            for first in (0..columns).step_by(kernel.columns) {
-                let count = kernel.columns.min(columns - first);
-                // SAFETY: the panel is inside B and inside the workspace.
-                unsafe {
-                    let source = b.at(k0, n0 + first);
-                    let to = packed_b.add(first * depth);
-                    pack::pack(
-                        arithmetic,
-                        source,
-                        source.column,
-                        source.row,
-                        count,
-                        depth,
-                        kernel.columns,
-                        to,
-                    );
-                }
-            }
-            for m0 in (0..m).step_by(block_m) {
-                let rows = block_m.min(m - m0);
-                // SAFETY: the rows are inside A and C.
-                unsafe {
-                    pack_rows(arithmetic, &kernel, a.at(m0, k0), rows, depth, packed_a);
-                    let to = c.pointer.offset(m0 as isize * c.row).add(n0);
-                    let to = Destination { pointer: to, row: c.row };
-                    multiply(&kernel, packed_a, packed_b, to, rows, columns, depth, k0 > 0);
-                }
-            }
-        }
-    }
-    if k == 0 {
-        for row in 0..m {
-            // SAFETY: inside C.
-            unsafe { std::slice::from_raw_parts_mut(c.pointer.offset(row as isize * c.row), n) }
-                .fill(0.0);
-        }
-    }
+    let Workspace { shared, per_thread } = workspace(arithmetic, size, a, b);
+    let lent = Lent { shared: memory, threads: memory.wrapping_add(shared), per_thread };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { gemm(arithmetic, Threads::One, size, a, b, c, lent) }
 }
 
-/// Packs rows of A as panels of the micro-kernel's height.
-///
-/// # Safety
-/// `rows` by `depth` elements are readable; the panels fit `to`.
-unsafe fn pack_rows(
+/// A product and the way to compute it.
+struct Product {
+    kernel: &'static MicroKernel,
     arithmetic: Arithmetic,
-    kernel: &MicroKernel,
     a: Matrix,
-    rows: usize,
-    depth: usize,
-    to: *mut f32,
+    b: Matrix,
+    c: Destination,
+    blocks: Blocks,
+    lent: Lent,
+}
+
+/// The product; overwrites C.
+///
+/// # Safety
+/// The operands are readable and C writable over the whole size; C overlaps nothing else; `lent`
+/// is as large as [`workspace`] says.
+pub(crate) unsafe fn gemm(
+    arithmetic: Arithmetic,
+    threads: Threads<'_>,
+    size: Size,
+    a: Matrix,
+    b: Matrix,
+    c: Destination,
+    lent: Lent,
 ) {
-    for first in (0..rows).step_by(kernel.rows) {
-        let count = kernel.rows.min(rows - first);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let source = a.at(first, 0);
-            let to = to.add(first * depth);
-            let (across, along) = (source.row, source.column);
-            pack::pack(arithmetic, source, across, along, count, depth, kernel.rows, to);
+    let kernel = MicroKernel::of(arithmetic);
+    let blocks = Blocks::of(kernel, arithmetic, size, a, b);
+    let product = Product { kernel, arithmetic, a, b, c, blocks, lent };
+    if size.k == 0 {
+        for row in 0..size.m {
+            // SAFETY: inside C.
+            unsafe {
+                std::slice::from_raw_parts_mut(c.pointer.offset(row as isize * c.row), size.n)
+            }
+            .fill(0.0);
+        }
+        return;
+    }
+    for n0 in (0..size.n).step_by(product.blocks.wide) {
+        let columns = product.blocks.wide.min(size.n - n0);
+        for k0 in (0..size.k).step_by(product.blocks.deep) {
+            let depth = product.blocks.deep.min(size.k - k0);
+            // SAFETY: the part is inside the product.
+            unsafe { product.part(threads, n0, columns, k0, depth) };
         }
     }
 }
 
-/// Multiplies packed blocks.
-///
-/// # Safety
-/// The blocks are packed for `kernel` with these sizes; C is writable.
-#[expect(clippy::too_many_arguments, reason = "a kernel takes sizes")]
-unsafe fn multiply(
-    kernel: &MicroKernel,
-    a: *const f32,
-    b: *const f32,
-    c: Destination,
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    accumulate: bool,
-) {
-    let mut edge = [0f32; MAX_TILE];
-    for n0 in (0..columns).step_by(kernel.columns) {
-        let width = kernel.columns.min(columns - n0);
-        for m0 in (0..rows).step_by(kernel.rows) {
-            let height = kernel.rows.min(rows - m0);
-            // SAFETY: panels begin at multiples of their width times depth; the tile is inside C,
-            // or is computed beside it and copied where it reaches over the edge.
-            unsafe {
-                let (a, b) = (a.add(m0 * depth), b.add(n0 * depth));
-                let to = c.pointer.offset(m0 as isize * c.row).add(n0);
-                if width == kernel.columns && height == kernel.rows {
-                    (kernel.run)(depth, a, b, to, c.row, accumulate);
-                    continue;
+impl Product {
+    /// Columns `n0 .. n0 + columns` of C, or what `k0 .. k0 + depth` adds to them.
+    ///
+    /// # Safety
+    /// As for [`gemm`].
+    unsafe fn part(
+        &self,
+        threads: Threads<'_>,
+        n0: usize,
+        columns: usize,
+        k0: usize,
+        depth: usize,
+    ) {
+        let width = self.kernel.columns;
+        if !self.blocks.direct_b {
+            let panels = columns.div_ceil(width);
+            let packing = |i: usize, _: usize| {
+                let (slab, panel) = (i / panels * self.blocks.slab, i % panels * width);
+                let here = self.blocks.slab.min(depth - slab);
+                let count = width.min(columns - panel);
+                // SAFETY: the panel is inside B, and inside the shared workspace.
+                unsafe {
+                    let source = Source::columns(self.b.at(k0 + slab, n0 + panel), count, here);
+                    let to =
+                        self.packed_b(columns, slab).add(panel * here.div_ceil(self.kernel.pair));
+                    let pair = self.kernel.pair;
+                    pack::panels(self.arithmetic, pair, source, (width, 0), to);
                 }
-                (kernel.run)(depth, a, b, edge.as_mut_ptr(), kernel.columns as isize, false);
-                for r in 0..height {
-                    let from = &edge[r * kernel.columns..][..width];
-                    let to = std::slice::from_raw_parts_mut(to.offset(r as isize * c.row), width);
-                    if accumulate {
-                        to.iter_mut().zip(from).for_each(|(to, &v)| *to += v);
-                    } else {
-                        to.copy_from_slice(from);
-                    }
-                }
+            };
+            threads.run(depth.div_ceil(self.blocks.slab) * panels, &packing);
+        }
+        let share = self.blocks.share(threads.count(), columns);
+        let tasks = share.tasks();
+        let multiplying = |i: usize, thread: usize| {
+            let (rows, block) = share.task(i);
+            for start in (0..depth).step_by(self.blocks.slab) {
+                let here = self.blocks.slab.min(depth - start);
+                // What this thread probably does next.
+                let next = if start + here < depth {
+                    let next = self.blocks.slab.min(depth - start - here);
+                    self.blocks.region(self.a, rows, k0 + start + here, next)
+                } else if i + threads.count() < tasks {
+                    let (rows, _) = share.task(i + threads.count());
+                    self.blocks.region(self.a, rows, k0, self.blocks.slab.min(depth))
+                } else {
+                    Region::NONE
+                };
+                let of_b = match self.blocks.direct_b {
+                    // SAFETY: the position is inside B.
+                    true => unsafe { self.b.at(k0 + start, n0 + block.0) }.pointer,
+                    // SAFETY: blocks begin with panels.
+                    false => unsafe {
+                        let lanes = here.div_ceil(self.kernel.pair);
+                        self.packed_b(columns, start).add(block.0 * lanes).cast::<u8>()
+                    },
+                };
+                // SAFETY: the block is inside the product and this task's own.
+                unsafe {
+                    self.multiply(
+                        rows,
+                        (n0 + block.0, block.1),
+                        k0 + start,
+                        here,
+                        of_b,
+                        next,
+                        thread,
+                    )
+                };
+            }
+        };
+        threads.run(tasks, &multiplying);
+    }
+
+    /// Where the slab of packed B begins that starts `start` elements into what is packed.
+    fn packed_b(&self, columns: usize, start: usize) -> *mut u32 {
+        let width = columns.next_multiple_of(self.kernel.columns);
+        self.lent.shared.cast::<u32>().wrapping_add(start / self.kernel.pair * width)
+    }
+
+    /// Multiplies `rows` (first and count) by `columns` over a slab of K; `b` is its B.
+    ///
+    /// # Safety
+    /// As for [`gemm`]; no other thread uses the number or the part of C.
+    #[expect(clippy::too_many_arguments, reason = "the coordinates of a block")]
+    unsafe fn multiply(
+        &self,
+        rows: (usize, usize),
+        columns: (usize, usize),
+        k0: usize,
+        depth: usize,
+        b: *const u8,
+        next: Region,
+        thread: usize,
+    ) {
+        let kernel = self.kernel;
+        let lanes = depth.div_ceil(kernel.pair);
+        // SAFETY: the position is inside A; the thread has its workspace.
+        let (a, a_row, a_step, a_tile) = unsafe { self.rows_of_a(rows, k0, depth, thread) };
+        let (b_step, b_tile) = match self.blocks.direct_b {
+            true => (self.b.row * 4, kernel.columns as isize * 4),
+            false => (kernel.columns as isize * 4, (kernel.columns * lanes) as isize * 4),
+        };
+        let mut ahead = next.steps(lanes);
+        for first in (0..columns.1).step_by(kernel.columns) {
+            let width = kernel.columns.min(columns.1 - first);
+            let kernels = if width == kernel.columns {
+                kernel.full
+            } else if width <= kernel.lanes {
+                kernel.narrow
+            } else {
+                kernel.part
+            };
+            let b = b.wrapping_offset((first / kernel.columns) as isize * b_tile);
+            for row in (0..rows.1).step_by(kernel.rows) {
+                let height = kernel.rows.min(rows.1 - row);
+                let c = self.c.pointer.wrapping_offset((rows.0 + row) as isize * self.c.row);
+                let tile = Tile {
+                    depth: lanes,
+                    a: a.wrapping_offset((row / kernel.rows) as isize * a_tile),
+                    a_row,
+                    a_step,
+                    b,
+                    b_step,
+                    c: c.wrapping_add(columns.0 + first),
+                    c_row: self.c.row,
+                    columns: width,
+                    accumulate: k0 > 0,
+                    ahead: ahead.next(),
+                };
+                // SAFETY: the tile is inside the block; `MicroKernel::of` chose what this
+                // machine has.
+                unsafe { kernels[height - 1](&tile) };
+            }
+        }
+    }
+
+    /// Rows of A as the micro-kernel reads them, packed if need be: where they begin, and the
+    /// bytes from row to row, from lane to lane and from tile to tile.
+    ///
+    /// # Safety
+    /// As for [`Product::multiply`].
+    unsafe fn rows_of_a(
+        &self,
+        rows: (usize, usize),
+        k0: usize,
+        depth: usize,
+        thread: usize,
+    ) -> (*const u8, isize, isize, isize) {
+        let (height, pair) = (self.kernel.rows, self.kernel.pair);
+        // SAFETY: the position is inside A.
+        let a = unsafe { self.a.at(rows.0, k0) };
+        if self.blocks.direct_a {
+            let row = a.row * a.dtype.size_bytes() as isize;
+            return (a.pointer, row, 4, row * height as isize);
+        }
+        let source = Source::rows(a, rows.1, depth);
+        let lanes = depth.div_ceil(pair);
+        // SAFETY: the workspace has room for a block of A for each thread.
+        unsafe {
+            let to = self.lent.threads.add(thread * self.lent.per_thread).cast::<u32>();
+            if a.column == 1 {
+                let row = Blocks::row_lanes(lanes);
+                pack::rows(self.arithmetic, pair, source, row, to);
+                (to.cast(), row as isize * 4, 4, (row * height) as isize * 4)
+            } else {
+                let panel = self.blocks.panel_lanes(lanes);
+                pack::panels(self.arithmetic, pair, source, (height, panel), to);
+                (to.cast(), 4, height as isize * 4, panel as isize * 4)
             }
         }
     }

@@ -1,202 +1,181 @@
-//! Packing: from strided matrices to the panels the micro-kernel reads.
+//! Packing: from operands as they lie in memory to lanes as the micro-kernel reads them, rounded
+//! on the way.
+//!
+//! `i` counts rows of A or columns of B. A panel holds `width` of them, `panel[step · width + i]`,
+//! and zeros where there are fewer; packed rows of A lie one after another, `row[step]`, with
+//! zeros up to a multiple of 16.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::vector::{Rounding, ToBf16, Unrounded};
 use super::{Arithmetic, Matrix};
-use crate::kernels::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16};
+use crate::kernels::convert::{bf16_to_f32, f16_to_f32};
 use crate::kernels::isa::{Isa, multiversion};
 use crate::precision::Precision;
 use orion_tensor::DType;
 
-/// Writes `to[k · width + i] = source[i, k]`, rounded, as f32 for `i < count`, and 0 up to `width`.
-/// `across` is the distance of neighbours in `i`, `along` that in `k`.
+/// A part of an operand: `count` by `depth` elements of K.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    pub pointer: *const u8,
+    /// F32, F16 or BF16.
+    pub dtype: DType,
+    /// Distance of neighbours in `i`, in elements.
+    pub across: isize,
+    /// Distance of neighbours in K, in elements.
+    pub along: isize,
+    pub count: usize,
+    pub depth: usize,
+}
+
+impl Source {
+    pub(super) fn rows(a: Matrix, count: usize, depth: usize) -> Self {
+        let Matrix { pointer, dtype, row, column } = a;
+        Self { pointer, dtype, across: row, along: column, count, depth }
+    }
+
+    pub(super) fn columns(b: Matrix, count: usize, depth: usize) -> Self {
+        let Matrix { pointer, dtype, row, column } = b;
+        Self { pointer, dtype, across: column, along: row, count, depth }
+    }
+}
+
+/// Packs panels of a width, and so many lanes apart.
 ///
 /// # Safety
-/// `count` by `depth` elements are readable; `to` is writable for `width · depth + 16` floats.
-#[expect(clippy::too_many_arguments, reason = "a kernel takes sizes and strides")]
-pub(super) unsafe fn pack(
+/// The source is readable; `to` is writable for all panels, and up to 16 lanes after each where
+/// the width is not a multiple of 16. `pair` is that of the arithmetic's
+/// micro-kernel.
+pub(super) unsafe fn panels(
     Arithmetic { isa, precision }: Arithmetic,
-    source: Matrix,
-    across: isize,
-    along: isize,
-    count: usize,
-    depth: usize,
-    width: usize,
-    to: *mut f32,
+    pair: usize,
+    source: Source,
+    (width, apart): (usize, usize),
+    to: *mut u32,
 ) {
     // SAFETY: the caller's promise is passed on.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        if isa == Isa::Avx512 && source.dtype == DType::F32 && along == 1 {
-            transpose_avx512(source.pointer.cast(), across, count, depth, width, to);
-        } else {
-            pack_any(isa, source, across, along, count, depth, width, to);
+        if isa == Isa::Avx512
+            && (source.across == 1 || source.along == 1)
+            && (pair == 2 || precision == Precision::F32)
+        {
+            return x86::panels(pair, source, (width, apart), to);
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        pack_any(isa, source, across, along, count, depth, width, to);
+        debug_assert_eq!(pair, 1, "pairs are packed with AVX-512");
         match precision {
-            Precision::F32 => {}
-            Precision::Bf16 => round_to_bf16(isa, to, width * depth),
+            Precision::F32 => panels_of::<Unrounded>(isa, source, width, apart, to.cast()),
+            Precision::Bf16 => panels_of::<ToBf16>(isa, source, width, apart, to.cast()),
         }
     }
 }
 
-multiversion! {
-    /// # Safety
-    /// `count` floats are writable.
-    unsafe fn round_to_bf16(values: *mut f32, count: usize) = round_to_bf16_inner
-}
-
-#[inline(always)]
-unsafe fn round_to_bf16_inner<const FMA: bool>(values: *mut f32, count: usize) {
-    // SAFETY: the caller's promise.
-    for value in unsafe { std::slice::from_raw_parts_mut(values, count) } {
-        *value = bf16_to_f32(f32_to_bf16(*value));
-    }
-}
-
-multiversion! {
-    /// # Safety
-    /// As for [`pack`].
-    unsafe fn pack_any(source: Matrix, across: isize, along: isize, count: usize, depth: usize,
-        width: usize, to: *mut f32) = pack_any_inner
-}
-
-#[inline(always)]
-unsafe fn pack_any_inner<const FMA: bool>(
-    source: Matrix,
-    across: isize,
-    along: isize,
-    count: usize,
-    depth: usize,
-    width: usize,
-    to: *mut f32,
-) {
-    macro_rules! each {
-        ($ty:ty, $f:expr) => {{
-            let from = source.pointer.cast::<$ty>();
-            if across == 1 {
-                for k in 0..depth {
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        let from = from.offset(k as isize * along);
-                        let to = to.add(k * width);
-                        if count == width {
-                            for i in 0..width {
-                                *to.add(i) = $f(from.add(i).read_unaligned());
-                            }
-                        } else {
-                            for i in 0..count {
-                                *to.add(i) = $f(from.add(i).read_unaligned());
-                            }
-                            for i in count..width {
-                                *to.add(i) = 0.0;
-                            }
-                        }
-                    }
-                }
-            } else {
-                for i in 0..width {
-                    for k in 0..depth {
-                        // SAFETY: the caller's promise.
-                        unsafe {
-                            let offset = i as isize * across + k as isize * along;
-                            *to.add(k * width + i) = if i < count {
-                                $f(from.offset(offset).read_unaligned())
-                            } else {
-                                0.0
-                            };
-                        }
-                    }
-                }
-            }
-        }};
-    }
-    match source.dtype {
-        DType::F32 => each!(f32, |v| v),
-        DType::F16 => each!(u16, f16_to_f32),
-        DType::BF16 => each!(u16, bf16_to_f32),
-        _ => unreachable!("the planner converts other types"),
-    }
-}
-
-/// How far ahead rows are asked for, in floats: rows are too many for the machine to notice.
-#[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 64;
-
-/// [`pack`] from rows of contiguous f32, by transposing 16 by 16 blocks in registers.
+/// Packs rows of A whose elements are contiguous along K, `row_lanes` apart.
 ///
 /// # Safety
-/// As for [`pack`]; the machine has AVX-512.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn transpose_avx512(
-    from: *const f32,
-    across: isize,
-    count: usize,
-    depth: usize,
-    width: usize,
-    to: *mut f32,
+/// As for [`panels`]; `row_lanes` is a multiple of 16.
+pub(super) unsafe fn rows(
+    Arithmetic { isa, precision }: Arithmetic,
+    pair: usize,
+    source: Source,
+    row_lanes: usize,
+    to: *mut u32,
 ) {
-    use std::arch::x86_64::*;
-    // SAFETY: loads are masked to `count` rows and `depth` columns. Stores of 16 lanes run over
-    // into what the next store overwrites, and at the very end by at most 16 lanes.
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        for first in (0..width).step_by(16) {
-            for k in (0..depth).step_by(16) {
-                let here = 16.min(depth - k);
-                let mask = (0xffffu32 >> (16 - here)) as __mmask16;
-                let mut rows = [_mm512_setzero_ps(); 16];
-                for (i, row) in rows.iter_mut().enumerate() {
-                    if first + i < count {
-                        let from = from.offset((first + i) as isize * across).add(k);
-                        *row = _mm512_maskz_loadu_ps(mask, from);
-                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
-                    }
-                }
-                transpose_16(&mut rows);
-                if width - first >= 16 {
-                    for (i, row) in rows.iter().enumerate().take(here) {
-                        _mm512_storeu_ps(to.add((k + i) * width + first), *row);
-                    }
-                } else {
-                    let mask = (0xffffu32 >> (16 - (width - first))) as __mmask16;
-                    for (i, row) in rows.iter().enumerate().take(here) {
-                        _mm512_mask_storeu_ps(to.add((k + i) * width + first), mask, *row);
-                    }
-                }
-            }
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 && (pair == 2 || precision == Precision::F32) {
+            return x86::rows(pair, source, row_lanes, to);
+        }
+        debug_assert_eq!(pair, 1, "pairs are packed with AVX-512");
+        match precision {
+            Precision::F32 => rows_of::<Unrounded>(isa, source, row_lanes, to.cast()),
+            Precision::Bf16 => rows_of::<ToBf16>(isa, source, row_lanes, to.cast()),
         }
     }
 }
 
-/// Transposes 16 vectors of 16 lanes.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn transpose_16(r: &mut [std::arch::x86_64::__m512; 16]) {
-    use std::arch::x86_64::*;
-    let mut t = [_mm512_setzero_ps(); 16];
-    for i in 0..8 {
-        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+/// Runs `$body` with `$read` reading an element at a distance as f32.
+macro_rules! with_elements {
+    ($source:ident, $rounding:ident, $read:ident => $body:expr) => {
+        match $source.dtype {
+            DType::F32 => {
+                let $read = |offset: isize| {
+                    $rounding::round($source.pointer.cast::<f32>().offset(offset).read_unaligned())
+                };
+                $body
+            }
+            DType::F16 => {
+                let $read = |offset: isize| {
+                    let half = $source.pointer.cast::<u16>().offset(offset).read_unaligned();
+                    $rounding::round(f16_to_f32(half))
+                };
+                $body
+            }
+            DType::BF16 => {
+                let $read = |offset: isize| {
+                    bf16_to_f32($source.pointer.cast::<u16>().offset(offset).read_unaligned())
+                };
+                $body
+            }
+            _ => unreachable!("the planner converts other types"),
+        }
+    };
+}
+
+multiversion! {
+    /// # Safety
+    /// As for [`panels`].
+    unsafe fn panels_of<R: Rounding>(source: Source, width: usize, apart: usize, to: *mut f32) = panels_inner
+}
+
+#[inline(always)]
+unsafe fn panels_inner<R: Rounding, const FMA: bool>(
+    source: Source,
+    width: usize,
+    apart: usize,
+    to: *mut f32,
+) {
+    let Source { across, along, count, depth, .. } = source;
+    // SAFETY: the caller's promise.
+    unsafe {
+        with_elements!(source, R, read => {
+            for first in (0..count).step_by(width) {
+                let to = to.add(first / width * apart);
+                let here = width.min(count - first);
+                for k in 0..depth {
+                    let to = to.add(k * width);
+                    let start = first as isize * across + k as isize * along;
+                    if across == 1 {
+                        (0..here).for_each(|i| *to.add(i) = read(start + i as isize));
+                    } else {
+                        (0..here).for_each(|i| *to.add(i) = read(start + i as isize * across));
+                    }
+                    (here..width).for_each(|i| *to.add(i) = 0.0);
+                }
+            }
+        });
     }
-    for i in 0..4 {
-        let pd = |j: usize| _mm512_castps_pd(t[4 * i + j]);
-        r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(0), pd(2)));
-        r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(0), pd(2)));
-        r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(1), pd(3)));
-        r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(1), pd(3)));
+}
+
+multiversion! {
+    /// # Safety
+    /// As for [`rows`].
+    unsafe fn rows_of<R: Rounding>(source: Source, row_lanes: usize, to: *mut f32) = rows_inner
+}
+
+#[inline(always)]
+unsafe fn rows_inner<R: Rounding, const FMA: bool>(source: Source, row_lanes: usize, to: *mut f32) {
+    let Source { across, count, depth, .. } = source;
+    // SAFETY: the caller's promise.
+    unsafe {
+        with_elements!(source, R, read => {
+            for i in 0..count {
+                let to = to.add(i * row_lanes);
+                (0..depth).for_each(|k| *to.add(k) = read(i as isize * across + k as isize));
+                (depth..depth.next_multiple_of(16)).for_each(|k| *to.add(k) = 0.0);
+            }
+        });
     }
-    // Now r[4 i + j] holds, in its 128-bit quarter q, column 4 q + j of rows 4 i .. 4 i + 4.
-    for j in 0..4 {
-        let (a, b, c, d) = (r[j], r[4 + j], r[8 + j], r[12 + j]);
-        let ab_low = _mm512_shuffle_f32x4::<0x88>(a, b);
-        let ab_high = _mm512_shuffle_f32x4::<0xdd>(a, b);
-        let cd_low = _mm512_shuffle_f32x4::<0x88>(c, d);
-        let cd_high = _mm512_shuffle_f32x4::<0xdd>(c, d);
-        t[j] = _mm512_shuffle_f32x4::<0x88>(ab_low, cd_low);
-        t[8 + j] = _mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low);
-        t[4 + j] = _mm512_shuffle_f32x4::<0x88>(ab_high, cd_high);
-        t[12 + j] = _mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high);
-    }
-    *r = t;
 }

@@ -68,7 +68,8 @@ fn products_of_any_layout() {
                 // Rows of C lie apart; what is between them must stay.
                 let row = n + 3;
                 let mut c = vec![7f32; m * row];
-                let space = workspace(isa, size);
+                let (left, right) = (matrix(&a, ar, ac), matrix(&b, br, bc));
+                let space = workspace(f32(isa), size, left, right);
                 let (mut shared, mut own) =
                     (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
                 let lent = Lent {
@@ -79,7 +80,7 @@ fn products_of_any_layout() {
                 let to = Destination { pointer: c.as_mut_ptr(), row: row as isize };
                 let (a, b) = (matrix(&a, ar, ac), matrix(&b, br, bc));
                 // SAFETY: sizes and strides are those of the vectors.
-                unsafe { gemm(f32(isa), &pool, size, a, b, to, lent) };
+                unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, lent) };
                 let inner: Vec<f32> = c.chunks(row).flat_map(|r| &r[..n]).copied().collect();
                 Tolerance::F32Accum
                     .check(&wide(&inner), &expected)
@@ -87,7 +88,8 @@ fn products_of_any_layout() {
                 assert!(c.chunks(row).all(|r| r[n..] == [7.0; 3]));
 
                 let mut alone = vec![7f32; m * n];
-                let mut memory = vec![0f32; workspace_on_one_thread(isa, size).per_thread];
+                let mut memory =
+                    vec![0f32; workspace_on_one_thread(f32(isa), size, a, b).per_thread];
                 let to = Destination { pointer: alone.as_mut_ptr(), row: n as isize };
                 // SAFETY: as above.
                 unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };
@@ -105,9 +107,9 @@ fn narrow_operands_are_widened() {
     let expected = naive(size, &|r, c| a[r * 70 + c].to_f32(), &|r, c| b[r * 35 + c].to_f32());
     for isa in Isa::available() {
         let mut c = vec![0f32; 9 * 35];
-        let mut memory = vec![0f32; workspace_on_one_thread(isa, size).per_thread];
         let a = Matrix { pointer: a.as_ptr().cast(), dtype: DType::F16, row: 70, column: 1 };
         let b = Matrix { pointer: b.as_ptr().cast(), dtype: DType::BF16, row: 35, column: 1 };
+        let mut memory = vec![0f32; workspace_on_one_thread(f32(isa), size, a, b).per_thread];
         let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
         // SAFETY: sizes and strides are those of the vectors.
         unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };

@@ -1,0 +1,297 @@
+//! Packing with AVX-512: 16 lanes at a time, which are 16 f32 or 16 pairs of bf16.
+
+use super::Source;
+use orion_tensor::DType;
+use std::arch::x86_64::*;
+
+/// How far ahead rows are asked for, in bytes: rows are too many for the machine to notice.
+const AHEAD: usize = 256;
+
+/// Elements in memory.
+trait Element {
+    const BYTES: usize;
+    /// Those of the mask as f32, zero elsewhere.
+    ///
+    /// # Safety
+    /// The elements of the mask are readable; the machine has AVX-512.
+    unsafe fn widen(from: *const u8, mask: __mmask16) -> __m512;
+}
+
+struct F32;
+struct F16;
+struct Bf16;
+
+impl Element for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn widen(from: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }
+    }
+}
+
+impl Element for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn widen(from: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    }
+}
+
+impl Element for Bf16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn widen(from: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(mask, from.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+}
+
+/// What a lane holds.
+trait Lane {
+    /// Elements of K in it.
+    const PAIR: usize;
+    /// 16 lanes that follow each other along K, from `left` elements at most.
+    ///
+    /// # Safety
+    /// The elements are readable; the machine has the instructions.
+    unsafe fn along<E: Element>(from: *const u8, left: usize) -> __m512i;
+    /// The lanes of a mask that are neighbours in `i`, from rows `step` bytes apart of which
+    /// `left` are left.
+    ///
+    /// # Safety
+    /// As for `along`.
+    unsafe fn across<E: Element>(
+        from: *const u8,
+        step: isize,
+        left: usize,
+        mask: __mmask16,
+    ) -> __m512i;
+}
+
+struct Single;
+struct Pair;
+
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count.min(16)) - 1) as __mmask16
+}
+
+impl Lane for Single {
+    const PAIR: usize = 1;
+    #[inline(always)]
+    unsafe fn along<E: Element>(from: *const u8, left: usize) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_castps_si512(E::widen(from, first(left))) }
+    }
+    #[inline(always)]
+    unsafe fn across<E: Element>(from: *const u8, _: isize, _: usize, mask: __mmask16) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_castps_si512(E::widen(from, mask)) }
+    }
+}
+
+/// 32 bf16: those of `low`, then those of `high`.
+///
+/// # Safety
+/// The machine has the instructions.
+#[inline(always)]
+unsafe fn narrow(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: the caller's promise; vectors of the same size hold any bits.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+impl Lane for Pair {
+    const PAIR: usize = 2;
+    #[inline(always)]
+    unsafe fn along<E: Element>(from: *const u8, left: usize) -> __m512i {
+        // SAFETY: the caller's promise; addresses past the end are only computed.
+        unsafe {
+            let low = E::widen(from, first(left));
+            let high = E::widen(from.wrapping_add(16 * E::BYTES), first(left.saturating_sub(16)));
+            narrow(low, high)
+        }
+    }
+    #[inline(always)]
+    unsafe fn across<E: Element>(
+        from: *const u8,
+        step: isize,
+        left: usize,
+        mask: __mmask16,
+    ) -> __m512i {
+        // SAFETY: the caller's promise; a row that is not there is not read.
+        unsafe {
+            let low = E::widen(from, mask);
+            let high = E::widen(from.wrapping_offset(step), if left > 1 { mask } else { 0 });
+            // The first of each half, the second of each half, …
+            let order = _mm512_set_epi16(
+                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
+            );
+            _mm512_permutexvar_epi16(order, narrow(low, high))
+        }
+    }
+}
+
+macro_rules! dispatch {
+    ($pair:ident, $dtype:expr, $single:ident, $double:ident, $($arg:expr),*) => {
+        match ($pair, $dtype) {
+            (1, DType::F32) => $single::<F32>($($arg),*),
+            (1, DType::F16) => $single::<F16>($($arg),*),
+            (1, DType::BF16) => $single::<Bf16>($($arg),*),
+            (_, DType::F32) => $double::<F32>($($arg),*),
+            (_, DType::F16) => $double::<F16>($($arg),*),
+            (_, DType::BF16) => $double::<Bf16>($($arg),*),
+            _ => unreachable!("the planner converts other types"),
+        }
+    };
+}
+
+/// # Safety
+/// As for `pack::panels`, of a source that is contiguous one way; the machine has AVX-512 F, BW
+/// and VL, and for pairs AVX512-BF16.
+pub(super) unsafe fn panels(pair: usize, source: Source, width: (usize, usize), to: *mut u32) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { dispatch!(pair, source.dtype, panels_single, panels_pair, source, width, to) }
+}
+
+/// # Safety
+/// As for `pack::rows`; for the machine see [`panels`].
+pub(super) unsafe fn rows(pair: usize, source: Source, row_lanes: usize, to: *mut u32) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { dispatch!(pair, source.dtype, rows_single, rows_pair, source, row_lanes, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+unsafe fn panels_single<E: Element>(source: Source, width: (usize, usize), to: *mut u32) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { panels_inner::<Single, E>(source, width, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn panels_pair<E: Element>(source: Source, width: (usize, usize), to: *mut u32) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { panels_inner::<Pair, E>(source, width, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+unsafe fn rows_single<E: Element>(source: Source, row_lanes: usize, to: *mut u32) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { rows_inner::<Single, E>(source, row_lanes, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn rows_pair<E: Element>(source: Source, row_lanes: usize, to: *mut u32) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { rows_inner::<Pair, E>(source, row_lanes, to) }
+}
+
+#[inline(always)]
+unsafe fn rows_inner<L: Lane, E: Element>(source: Source, row_lanes: usize, to: *mut u32) {
+    let Source { pointer, across, count, depth, .. } = source;
+    for i in 0..count {
+        for k in (0..depth).step_by(16 * L::PAIR) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let from = pointer.offset(i as isize * across * E::BYTES as isize);
+                let lanes = L::along::<E>(from.add(k * E::BYTES), depth - k);
+                _mm512_storeu_si512(to.add(i * row_lanes + k / L::PAIR).cast(), lanes);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn panels_inner<L: Lane, E: Element>(
+    source: Source,
+    (width, apart): (usize, usize),
+    to: *mut u32,
+) {
+    let Source { pointer, across, along, count, depth, .. } = source;
+    let lanes = depth.div_ceil(L::PAIR);
+    let bytes = E::BYTES as isize;
+    // SAFETY: the caller's promise; loads and stores are masked to what there is.
+    unsafe {
+        if across == 1 {
+            // Whole rows one after another, each over all panels.
+            for lane in 0..lanes {
+                let k = lane * L::PAIR;
+                let from = pointer.offset(k as isize * along * bytes);
+                for start in (0..count).step_by(width) {
+                    let to = to.add(start / width * apart + lane * width);
+                    for i in (0..width).step_by(16) {
+                        let here = (count - start).min(width).saturating_sub(i);
+                        let from = from.wrapping_add((start + i) * E::BYTES);
+                        let v = L::across::<E>(from, along * bytes, depth - k, first(here));
+                        // Past the width, the next lane overwrites it.
+                        _mm512_storeu_si512(to.add(i).cast(), v);
+                    }
+                }
+            }
+            return;
+        }
+        for start in (0..count).step_by(width) {
+            let to = to.add(start / width * apart);
+            for i in (0..width).step_by(16) {
+                for lane in (0..lanes).step_by(16) {
+                    let k = lane * L::PAIR;
+                    let mut block = [_mm512_setzero_si512(); 16];
+                    for (j, row) in block.iter_mut().enumerate() {
+                        let i = start + i + j;
+                        if i < count {
+                            let from = pointer.offset(i as isize * across * bytes);
+                            let from = from.add(k * E::BYTES);
+                            *row = L::along::<E>(from, depth - k);
+                            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+                        }
+                    }
+                    transpose_16(&mut block);
+                    for (j, row) in block.iter().enumerate().take(lanes - lane) {
+                        let to = to.add((lane + j) * width + i);
+                        _mm512_storeu_si512(to.cast(), *row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transposes 16 vectors of 16 lanes.
+///
+/// # Safety
+/// The machine has AVX-512.
+#[inline(always)]
+unsafe fn transpose_16(r: &mut [__m512i; 16]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut t = [_mm512_setzero_si512(); 16];
+        for i in 0..8 {
+            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..4 {
+            let t = |j: usize| t[4 * i + j];
+            r[4 * i] = _mm512_unpacklo_epi64(t(0), t(2));
+            r[4 * i + 1] = _mm512_unpackhi_epi64(t(0), t(2));
+            r[4 * i + 2] = _mm512_unpacklo_epi64(t(1), t(3));
+            r[4 * i + 3] = _mm512_unpackhi_epi64(t(1), t(3));
+        }
+        // Now r[4 i + j] holds, in its 128-bit quarter q, lane 4 q + j of rows 4 i .. 4 i + 4.
+        for j in 0..4 {
+            let (a, b, c, d) = (r[j], r[4 + j], r[8 + j], r[12 + j]);
+            let ab_low = _mm512_shuffle_i32x4::<0x88>(a, b);
+            let ab_high = _mm512_shuffle_i32x4::<0xdd>(a, b);
+            let cd_low = _mm512_shuffle_i32x4::<0x88>(c, d);
+            let cd_high = _mm512_shuffle_i32x4::<0xdd>(c, d);
+            t[j] = _mm512_shuffle_i32x4::<0x88>(ab_low, cd_low);
+            t[8 + j] = _mm512_shuffle_i32x4::<0xdd>(ab_low, cd_low);
+            t[4 + j] = _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high);
+            t[12 + j] = _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high);
+        }
+        *r = t;
+    }
+}
