@@ -1,31 +1,39 @@
 //! GPT-2's `vocab.json` and `merges.txt`.
 
-use crate::byte_level::{ByteLevel, Entry, Unspell};
+use crate::byte_level::{ByteLevel, Entry, Rules, Unspell};
 use crate::{DOCUMENT_SEPARATOR, Error, ErrorKind, Result, Splitter};
 use std::collections::BTreeMap;
 
 /// Pieces by id, from a JSON object of ids by spelled piece.
-pub(crate) fn parse_vocab(bytes: &[u8]) -> Result<Vec<Entry>> {
+pub(crate) fn parse_vocab(bytes: &[u8], added: &[AddedToken]) -> Result<Vec<Entry>> {
     let vocab: BTreeMap<String, u32> = serde_json::from_slice(bytes)
         .map_err(|e| Error::new(ErrorKind::Malformed, format!("vocabulary: {e}")))?;
-    entries(vocab, &[])
+    entries(vocab, added)
 }
 
-/// Orders a vocabulary by id. Pieces named in `special` stand for no text; so does
-/// [`DOCUMENT_SEPARATOR`], which GPT-2's own files list like any other piece.
-pub(crate) fn entries(
-    vocab: BTreeMap<String, u32>,
-    special: &[(String, u32)],
-) -> Result<Vec<Entry>> {
+/// A token that merging does not make.
+#[derive(Debug, Clone)]
+pub(crate) struct AddedToken {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    /// Whether it stands for no text.
+    pub(crate) special: bool,
+}
+
+/// Orders a vocabulary by id. [`DOCUMENT_SEPARATOR`], which GPT-2's own files list like any other
+/// piece, stands for no text.
+pub(crate) fn entries(vocab: BTreeMap<String, u32>, added: &[AddedToken]) -> Result<Vec<Entry>> {
     let malformed = |what: String| Error::new(ErrorKind::Malformed, what);
-    let mut rows: BTreeMap<u32, (String, bool)> = BTreeMap::new();
-    for (name, id) in special {
-        if rows.insert(*id, (name.clone(), true)).is_some() {
-            return Err(malformed(format!("two special tokens have id {id}")));
+    // By id: the name or spelling, and for tokens that merging does not make, whether they are
+    // special.
+    let mut rows: BTreeMap<u32, (String, Option<bool>)> = BTreeMap::new();
+    for AddedToken { id, content, special } in added {
+        if rows.insert(*id, (content.clone(), Some(*special))).is_some() {
+            return Err(malformed(format!("two added tokens have id {id}")));
         }
     }
     for (piece, id) in vocab {
-        let is_special = piece == DOCUMENT_SEPARATOR;
+        let is_special = (piece == DOCUMENT_SEPARATOR).then_some(true);
         if let Some((other, _)) = rows.get(&id)
             && *other != piece
         {
@@ -41,24 +49,19 @@ pub(crate) fn entries(
                 "no piece has id {expected}, the next one is {piece:?} with {id}"
             )));
         }
-        entries.push(if is_special {
-            Entry::Special(piece)
-        } else {
-            let bytes = unspell.bytes(&piece).ok_or_else(|| {
+        entries.push(match is_special {
+            Some(true) => Entry::Special(piece),
+            Some(false) => Entry::Added(piece),
+            None => Entry::Text(unspell.bytes(&piece).ok_or_else(|| {
                 malformed(format!("piece {id}, {piece:?}, is not spelled in GPT-2's bytes"))
-            })?;
-            Entry::Text(bytes)
+            })?),
         });
     }
     Ok(entries)
 }
 
 /// Adds the merges of a `merges.txt` to a vocabulary.
-pub(crate) fn assemble(
-    entries: Vec<Entry>,
-    merges: &[u8],
-    splitter: Splitter,
-) -> Result<ByteLevel> {
+pub(crate) fn assemble(entries: Vec<Entry>, merges: &[u8], rules: Rules) -> Result<ByteLevel> {
     let text = std::str::from_utf8(merges).map_err(|e| {
         Error::new(ErrorKind::Malformed, "merges are not UTF-8 text").at(e.valid_up_to())
     })?;
@@ -78,7 +81,7 @@ pub(crate) fn assemble(
         })?;
         pairs.push(pair);
     }
-    ByteLevel::new(entries, pairs, splitter)
+    ByteLevel::new(entries, pairs, rules)
 }
 
 /// Two spelled pieces with a space between.
@@ -88,4 +91,22 @@ pub(crate) fn pair_of(line: &str, unspell: &Unspell) -> Option<(Vec<u8>, Vec<u8>
         return None;
     }
     Some((unspell.bytes(left)?, unspell.bytes(right)?))
+}
+
+/// The splitting rule that a vocabulary was made with. GPT-2's cuts none of its pieces in two,
+/// while later ones have many that it would, such as `.com`; those with numbers of three digits
+/// follow Llama 3's.
+pub(crate) fn splitter_of(entries: &[Entry]) -> Splitter {
+    let pieces = || {
+        entries.iter().filter_map(|entry| match entry {
+            Entry::Text(piece) => std::str::from_utf8(piece).ok(),
+            _ => None,
+        })
+    };
+    let cut = |splitter: Splitter| pieces().filter(|p| splitter.split(p).nth(1).is_some()).count();
+    if cut(Splitter::Gpt2) <= cut(Splitter::Llama3) {
+        return Splitter::Gpt2;
+    }
+    let is_number = |piece: &str| piece.len() == 3 && piece.bytes().all(|b| b.is_ascii_digit());
+    if pieces().any(is_number) { Splitter::Llama3 } else { Splitter::Qwen2 }
 }

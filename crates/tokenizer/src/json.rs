@@ -1,8 +1,9 @@
 //! The part of Hugging Face's `tokenizer.json` that describes a byte-level BPE. A file that asks
 //! for anything else is refused, naming the key: guessing would tokenize silently differently.
 
-use crate::byte_level::{ByteLevel, Unspell, spell, spelling};
-use crate::gpt2_files::{entries, pair_of};
+use crate::byte_level::{ByteLevel, Rules, Unspell, spell, spelling};
+use crate::gpt2_files::{self, entries, pair_of};
+use crate::splitter::{LLAMA3_PATTERN, QWEN2_PATTERN};
 use crate::{Error, ErrorKind, Result, Splitter};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -34,15 +35,17 @@ struct File {
 struct AddedToken {
     id: u32,
     content: String,
-    // How the token is found in text; special tokens are never looked for in text here.
-    #[serde(rename = "single_word")]
-    _single_word: bool,
-    #[serde(rename = "lstrip")]
-    _lstrip: bool,
-    #[serde(rename = "rstrip")]
-    _rstrip: bool,
-    #[serde(rename = "normalized")]
+    // How the token is found in text.
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    // Names of tokens are ASCII, which normalizing leaves alone.
+    #[serde(rename = "normalized", default)]
     _normalized: bool,
+    #[serde(default)]
     special: bool,
 }
 
@@ -77,6 +80,42 @@ enum Merge {
     Line(String),
 }
 
+/// Whether this is a `vocab.json`: an object of ids by piece.
+pub(crate) fn is_vocabulary(bytes: &[u8]) -> bool {
+    // The model of a tokenizer.json is an object, the id of a piece called "model" a number.
+    #[derive(Deserialize)]
+    struct Probe {
+        model: Option<Value>,
+    }
+    serde_json::from_slice::<Probe>(bytes)
+        .is_ok_and(|probe| !probe.model.is_some_and(|model| model.is_object()))
+}
+
+/// The tokens that a `tokenizer_config.json` adds to a vocabulary.
+pub(crate) fn added_tokens(bytes: &[u8]) -> Result<Vec<gpt2_files::AddedToken>> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens_decoder: BTreeMap<String, Row>,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        content: String,
+        #[serde(default)]
+        special: bool,
+    }
+    let malformed = |what: String| Error::new(ErrorKind::Malformed, what);
+    let file: File = serde_json::from_slice(bytes)
+        .map_err(|e| malformed(format!("tokenizer_config.json: {e}")))?;
+    let token = |(id, row): (String, Row)| {
+        let id = id.parse().map_err(|_| {
+            malformed(format!("key `added_tokens_decoder` has {id:?}, expected an id"))
+        })?;
+        Ok(gpt2_files::AddedToken { id, content: row.content, special: row.special })
+    };
+    file.added_tokens_decoder.into_iter().map(token).collect()
+}
+
 pub(crate) fn parse(bytes: &[u8]) -> Result<ByteLevel> {
     let file: File = serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_eof() { ErrorKind::Truncated } else { ErrorKind::Malformed };
@@ -85,11 +124,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ByteLevel> {
     // Key, its value, and the values that mean "a plain byte-level BPE".
     let absent = [Value::Null, json!(""), json!(false)];
     let model = &file.model;
-    let expectations: [(&str, &Value, &[Value]); 12] = [
+    let expectations: [(&str, &Value, &[Value]); 10] = [
         ("version", &file.version, &[Value::Null, json!("1.0")]),
         ("truncation", &file.truncation, &absent),
         ("padding", &file.padding, &absent),
-        ("normalizer", &file.normalizer, &absent),
         ("model.type", &model.kind, &[Value::Null, json!("BPE")]),
         ("model.dropout", &model.dropout, &absent),
         ("model.unk_token", &model.unk_token, &absent),
@@ -97,24 +135,40 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ByteLevel> {
         ("model.end_of_word_suffix", &model.end_of_word_suffix, &absent),
         ("model.fuse_unk", &model.fuse_unk, &absent),
         ("model.byte_fallback", &model.byte_fallback, &absent),
-        ("model.ignore_merges", &model.ignore_merges, &absent),
     ];
     for (key, value, accepted) in expectations {
         if !accepted.contains(value) {
             return Err(unsupported(key, value));
         }
     }
-    byte_level_component("pre_tokenizer", &file.pre_tokenizer)?;
-    byte_level_component("decoder", &file.decoder)?;
-    if !file.post_processor.is_null() {
-        byte_level_component("post_processor", &file.post_processor)?;
-    }
-    let mut special = Vec::new();
+    let rules = Rules {
+        splitter: splitter(&file.pre_tokenizer)?,
+        nfc: match &file.normalizer {
+            Value::Null => false,
+            value if *value == json!({"type": "NFC"}) => true,
+            other => return Err(unsupported("normalizer", other)),
+        },
+        whole_words: match &model.ignore_merges {
+            Value::Null => false,
+            Value::Bool(value) => *value,
+            other => return Err(unsupported("model.ignore_merges", other)),
+        },
+    };
+    byte_level_component("decoder", &file.decoder, None)?;
+    let begins_with = begins_with(&file.post_processor)?;
+    let mut added = Vec::new();
     for token in file.added_tokens {
-        if !token.special {
-            return Err(unsupported("added_tokens.special", &json!(false)));
+        for (key, value) in [
+            ("added_tokens.single_word", token.single_word),
+            ("added_tokens.lstrip", token.lstrip),
+            ("added_tokens.rstrip", token.rstrip),
+        ] {
+            if value {
+                return Err(unsupported(key, &json!(true)));
+            }
         }
-        special.push((token.content, token.id));
+        let AddedToken { id, content, special, .. } = token;
+        added.push(gpt2_files::AddedToken { id, content, special });
     }
     let unspell = Unspell::new();
     let mut merges = Vec::with_capacity(file.model.merges.len());
@@ -128,7 +182,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ByteLevel> {
             Error::new(ErrorKind::Malformed, what)
         })?);
     }
-    ByteLevel::new(entries(file.model.vocab, &special)?, merges, Splitter::Gpt2)
+    let mut tokenizer = ByteLevel::new(entries(file.model.vocab, &added)?, merges, rules)?;
+    if let Some(name) = begins_with {
+        tokenizer.begin_with(&name).ok_or_else(|| unsupported("post_processor", &json!(name)))?;
+    }
+    Ok(tokenizer)
 }
 
 fn unsupported(key: &str, value: &Value) -> Error {
@@ -140,8 +198,64 @@ fn unsupported(key: &str, value: &Value) -> Error {
     Error::new(ErrorKind::Unsupported, format!("key `{key}` of tokenizer.json is {shown}"))
 }
 
-/// Checks that `value` is a plain `ByteLevel` component.
-fn byte_level_component(key: &str, value: &Value) -> Result<()> {
+/// The splitting rule of a pre-tokenizer: GPT-2's, which `ByteLevel` has built in, or a known
+/// regular expression before a `ByteLevel` that does not split.
+fn splitter(value: &Value) -> Result<Splitter> {
+    let key = "pre_tokenizer";
+    if value["type"] != json!("Sequence") {
+        byte_level_component(key, value, Some(true))?;
+        return Ok(Splitter::Gpt2);
+    }
+    let Some([split, bytes]) = value["pretokenizers"].as_array().map(Vec::as_slice) else {
+        return Err(unsupported(key, value));
+    };
+    byte_level_component("pre_tokenizer.pretokenizers", bytes, Some(false))?;
+    let known = [(Splitter::Qwen2, QWEN2_PATTERN), (Splitter::Llama3, LLAMA3_PATTERN)];
+    let found = known.into_iter().find(|(_, pattern)| {
+        *split == split_component(pattern)
+            || *split
+                == json!({"type": "Split",
+            "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": true})
+    });
+    found.map(|row| row.0).ok_or_else(|| unsupported("pre_tokenizer.pretokenizers", split))
+}
+
+fn split_component(pattern: &str) -> Value {
+    json!({
+        "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
+    })
+}
+
+/// The name of the token that a post-processor puts before every text, if it does.
+fn begins_with(value: &Value) -> Result<Option<String>> {
+    let key = "post_processor";
+    match value["type"].as_str() {
+        None if value.is_null() => Ok(None),
+        Some("Sequence") => {
+            let mut found = None;
+            for part in value["processors"].as_array().into_iter().flatten() {
+                found = found.or(begins_with(part)?);
+            }
+            Ok(found)
+        }
+        Some("TemplateProcessing") => {
+            let parts = value["single"].as_array().map(Vec::as_slice);
+            match parts {
+                Some([text]) if text["Sequence"].is_object() => Ok(None),
+                Some([token, text]) if text["Sequence"].is_object() => {
+                    let name = token["SpecialToken"]["id"].as_str();
+                    name.map(|n| Some(n.to_owned())).ok_or_else(|| unsupported(key, value))
+                }
+                _ => Err(unsupported(key, value)),
+            }
+        }
+        _ => byte_level_component(key, value, None).map(|()| None),
+    }
+}
+
+/// Checks that `value` is a `ByteLevel` component; one that acts on text, as a pre-tokenizer does,
+/// must split as `splits` says and add no space.
+fn byte_level_component(key: &str, value: &Value, splits: Option<bool>) -> Result<()> {
     let known = ["type", "add_prefix_space", "trim_offsets", "use_regex"];
     let Some(object) = value.as_object().filter(|o| o.get("type") == Some(&json!("ByteLevel")))
     else {
@@ -150,15 +264,17 @@ fn byte_level_component(key: &str, value: &Value) -> Result<()> {
     for (name, value) in object {
         // Only the pre-tokenizer acts on prefix spaces and the split rule; offsets are not text.
         let refused = match name.as_str() {
-            "add_prefix_space" => key == "pre_tokenizer" && *value != json!(false),
-            "use_regex" => key == "pre_tokenizer" && *value != json!(true),
+            "add_prefix_space" => splits.is_some() && *value != json!(false),
+            "use_regex" => splits.is_some_and(|splits| *value != json!(splits)),
             other => !known.contains(&other),
         };
         if refused {
             return Err(unsupported(&format!("{key}.{name}"), value));
         }
     }
-    if key == "pre_tokenizer" && !object.contains_key("add_prefix_space") {
+    // What is absent means true.
+    let needs_regex = splits == Some(false) && !object.contains_key("use_regex");
+    if splits.is_some() && (!object.contains_key("add_prefix_space") || needs_regex) {
         return Err(unsupported(key, value));
     }
     Ok(())
@@ -208,21 +324,43 @@ pub(crate) fn write(tokenizer: &ByteLevel) -> Vec<u8> {
         .clone()
         .map(|id| {
             let piece = tokenizer.piece(id).unwrap_or_default();
-            if tokenizer.is_special(id) {
+            if tokenizer.is_special(id) || tokenizer.is_added(id) {
                 String::from_utf8_lossy(piece).into_owned()
             } else {
                 spell(&table, piece)
             }
         })
         .collect();
-    let added_tokens = ids.filter(|&id| tokenizer.is_special(id)).map(|id| {
+    let is_listed = |&id: &u32| tokenizer.is_special(id) || tokenizer.is_added(id);
+    let added_tokens = ids.clone().filter(is_listed).map(|id| {
         json!({
             "id": id, "content": spelled[id as usize], "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true
+            "rstrip": false, "normalized": false, "special": tokenizer.is_special(id)
         })
     });
     let component = json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+    });
+    let rules = tokenizer.rules();
+    let splits_by = |pattern: &str| {
+        json!({
+            "type": "Sequence",
+            "pretokenizers": [split_component(pattern), {
+                "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                "use_regex": false
+            }]
+        })
+    };
+    let begins_with = tokenizer.begins_with().map(|id| {
+        let name = &spelled[id as usize];
+        let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+        let token = json!({"SpecialToken": {"id": name, "type_id": 0}});
+        let second = json!({"Sequence": {"id": "B", "type_id": 1}});
+        json!({
+            "type": "TemplateProcessing", "single": [token, text],
+            "pair": [token, text, token, second],
+            "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]}}
+        })
     });
     let merges = tokenizer.merges_by_rank().into_iter();
     let file = File {
@@ -230,9 +368,13 @@ pub(crate) fn write(tokenizer: &ByteLevel) -> Vec<u8> {
         truncation: Value::Null,
         padding: Value::Null,
         added_tokens: added_tokens.collect(),
-        normalizer: Value::Null,
-        pre_tokenizer: component.clone(),
-        post_processor: Value::Null,
+        normalizer: if rules.nfc { json!({"type": "NFC"}) } else { Value::Null },
+        pre_tokenizer: match rules.splitter {
+            Splitter::Gpt2 => component.clone(),
+            Splitter::Qwen2 => splits_by(QWEN2_PATTERN),
+            Splitter::Llama3 => splits_by(LLAMA3_PATTERN),
+        },
+        post_processor: begins_with.unwrap_or(Value::Null),
         decoder: component,
         model: Model {
             r#type: "BPE",
@@ -242,7 +384,7 @@ pub(crate) fn write(tokenizer: &ByteLevel) -> Vec<u8> {
             end_of_word_suffix: Value::Null,
             fuse_unk: false,
             byte_fallback: false,
-            ignore_merges: false,
+            ignore_merges: rules.whole_words,
             vocab: Vocab(&spelled),
             merges: merges
                 .map(|(l, r)| (spelled[l as usize].clone(), spelled[r as usize].clone()))

@@ -1,8 +1,9 @@
 //! Text to token ids and back.
 //!
-//! One type, [`Tokenizer`], stands for every kind: llama2.c's `tokenizer.bin` and byte-level BPE,
-//! which this crate also trains. Ids are `u32`; [`Tokenizer::encode`] adds no BOS or EOS, and text
-//! that looks like a special token is encoded as text.
+//! One type, [`Tokenizer`], stands for every kind: llama2.c's `tokenizer.bin`, SentencePiece's
+//! `tokenizer.model` (BPE and unigram), and byte-level BPE with the splitting rules of GPT-2,
+//! Qwen2 and Llama 3, which this crate also trains. Ids are `u32`; [`Tokenizer::encode`] adds no
+//! BOS or EOS, and text that looks like a special token is encoded as text.
 
 mod byte_level;
 mod error;
@@ -10,16 +11,22 @@ mod gpt2_files;
 mod json;
 mod llama2c;
 mod merge;
+mod parts;
+mod sentencepiece;
 mod splitter;
 mod stream;
 mod train;
+mod trie;
 
 pub use error::{Error, ErrorKind, Result};
+pub use parts::{MergedParts, Parts, Piece, PieceKind, ScoredParts};
 pub use splitter::Splitter;
 pub use stream::DecodeStream;
 
 use byte_level::ByteLevel;
+use byte_level::Rules;
 use llama2c::Llama2c;
+use sentencepiece::SentencePiece;
 use std::path::{Path, PathBuf};
 
 /// A tokenizer file larger than this is refused before it is read.
@@ -29,39 +36,93 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 pub const DOCUMENT_SEPARATOR: &str = "<|endoftext|>";
 
 /// Turns text into ids and ids into bytes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tokenizer(Model);
 
-#[derive(Debug, Clone)]
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({}, {} ids)", self.file_name(), self.vocab_size())
+    }
+}
+
+#[derive(Clone)]
 enum Model {
     Llama2c(Llama2c),
-    ByteLevel(ByteLevel),
+    ByteLevel(Box<ByteLevel>),
+    SentencePiece(Box<SentencePiece>),
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.bin` of llama2.c or a byte-level BPE `tokenizer.json`, whichever the
-    /// file is by its content.
+    /// Reads a tokenizer, whichever kind the file is of by its content: a `tokenizer.bin` of
+    /// llama2.c, a `tokenizer.model` of SentencePiece, a byte-level BPE `tokenizer.json`, or a
+    /// `vocab.json` with its `merges.txt` beside it. In a directory, the first of `tokenizer.json`,
+    /// `tokenizer.model`, `vocab.json` and `tokenizer.bin` is read.
     ///
     /// # Errors
-    /// As [`Tokenizer::parse`], with the path; and when the file cannot be read.
+    /// As [`Tokenizer::parse`], with the path; and when a file cannot be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&read(path)?).map_err(|e| e.in_file(path))
+        if path.is_dir() {
+            let file = Self::find_in(path).ok_or_else(|| {
+                let names = FILE_NAMES.join(", ");
+                Error::new(ErrorKind::WrongFormat, format!("no tokenizer lies here ({names})"))
+                    .in_file(path)
+            })?;
+            return Self::from_file(file);
+        }
+        let bytes = read(path)?;
+        if is_json(&bytes) && json::is_vocabulary(&bytes) {
+            return Self::from_vocabulary(path, &bytes);
+        }
+        Self::parse(&bytes).map_err(|e| e.in_file(path))
+    }
+
+    /// The tokenizer file that [`Tokenizer::from_file`] reads in a directory, if there is one.
+    pub fn find_in(directory: impl AsRef<Path>) -> Option<PathBuf> {
+        let directory = directory.as_ref();
+        FILE_NAMES.map(|name| directory.join(name)).into_iter().find(|file| file.is_file())
+    }
+
+    /// A `vocab.json` and what lies beside it. The splitting rule is the one that leaves the
+    /// vocabulary's pieces whole.
+    fn from_vocabulary(path: &Path, vocab: &[u8]) -> Result<Self> {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let beside = name.replace("vocab.json", "merges.txt");
+        let merges = path.with_file_name(&beside);
+        if beside == name || !merges.is_file() {
+            return Err(Error::new(
+                ErrorKind::WrongFormat,
+                format!("a vocabulary needs its merges beside it, as {}", merges.display()),
+            )
+            .in_file(path));
+        }
+        let config = path.with_file_name("tokenizer_config.json");
+        let added = match config.is_file() {
+            true => json::added_tokens(&read(&config)?).map_err(|e| e.in_file(&config))?,
+            false => Vec::new(),
+        };
+        let rows = gpt2_files::parse_vocab(vocab, &added).map_err(|e| e.in_file(path))?;
+        let rules = Rules::of(gpt2_files::splitter_of(&rows));
+        gpt2_files::assemble(rows, &read(&merges)?, rules)
+            .map(Self::byte_level)
+            .map_err(|e| e.in_file(&merges))
     }
 
     /// Reads the bytes of a tokenizer file.
     ///
     /// # Errors
     /// When the file is cut, values in it contradict each other, or it asks for something that is
-    /// not a byte-level BPE; with the offset of the entry or the name of the key.
+    /// not done here; with the offset of the entry or the name of the key.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        // A llama2.c file may start with `{` (longest piece 123 bytes), but then zeros follow.
-        let is_json = bytes.trim_ascii_start().first() == Some(&b'{') && bytes.get(1) != Some(&0);
-        if is_json {
-            json::parse(bytes).map(Model::ByteLevel).map(Self)
-        } else {
-            Llama2c::parse(bytes).map(Model::Llama2c).map(Self)
+        if is_json(bytes) {
+            return json::parse(bytes).map(Self::byte_level);
         }
+        // Both begin with a number: a llama2.c file with a short piece's length in four bytes, a
+        // SentencePiece model with the tag of its first piece.
+        if bytes.first() == Some(&0x0a) && bytes.get(2).is_some_and(|&byte| byte != 0) {
+            return SentencePiece::parse(bytes).map(Self::sentencepiece);
+        }
+        Llama2c::parse(bytes).map(Model::Llama2c).map(Self)
     }
 
     /// Reads a byte-level BPE from GPT-2's two files: `vocab.json`, ids by piece, and
@@ -75,9 +136,9 @@ impl Tokenizer {
         splitter: Splitter,
     ) -> Result<Self> {
         let (vocab, merges) = (vocab.as_ref(), merges.as_ref());
-        let rows = gpt2_files::parse_vocab(&read(vocab)?).map_err(|e| e.in_file(vocab))?;
-        gpt2_files::assemble(rows, &read(merges)?, splitter)
-            .map(|model| Self(Model::ByteLevel(model)))
+        let rows = gpt2_files::parse_vocab(&read(vocab)?, &[]).map_err(|e| e.in_file(vocab))?;
+        gpt2_files::assemble(rows, &read(merges)?, Rules::of(splitter))
+            .map(Self::byte_level)
             .map_err(|e| e.in_file(merges))
     }
 
@@ -87,8 +148,8 @@ impl Tokenizer {
     /// When one of the files is malformed, a byte has no piece, or a merge joins or makes pieces
     /// that are not in the vocabulary.
     pub fn parse_gpt2_files(vocab: &[u8], merges: &[u8], splitter: Splitter) -> Result<Self> {
-        let rows = gpt2_files::parse_vocab(vocab)?;
-        gpt2_files::assemble(rows, merges, splitter).map(|model| Self(Model::ByteLevel(model)))
+        let rows = gpt2_files::parse_vocab(vocab, &[])?;
+        gpt2_files::assemble(rows, merges, Rules::of(splitter)).map(Self::byte_level)
     }
 
     /// Trains a byte-level BPE: 256 bytes, [`DOCUMENT_SEPARATOR`] and merges of the most frequent
@@ -103,17 +164,32 @@ impl Tokenizer {
         documents: impl IntoIterator<Item = &'a str>,
         vocab_size: usize,
     ) -> Result<Self> {
-        train::train(documents, vocab_size, Splitter::Gpt2).map(|m| Self(Model::ByteLevel(m)))
+        train::train(documents, vocab_size, Splitter::Gpt2).map(Self::byte_level)
     }
 
-    /// The ids of `text`, without BOS or EOS.
+    /// The ids of `text`, without BOS or EOS. Names of special tokens are text.
     ///
     /// # Panics
     /// When the text has more than about 4 thousand million characters.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match &self.0 {
             Model::Llama2c(model) => model.encode(text),
-            Model::ByteLevel(model) => model.encode(text),
+            Model::ByteLevel(model) => model.encode(text, false),
+            Model::SentencePiece(model) => model.encode(text, false),
+        }
+    }
+
+    /// As [`Tokenizer::encode`], but names of special tokens, such as `<|im_start|>`, become those
+    /// tokens: for text that a chat template made, never for what a stranger typed. A llama2.c
+    /// tokenizer has no names for its own.
+    ///
+    /// # Panics
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_special(&self, text: &str) -> Vec<u32> {
+        match &self.0 {
+            Model::Llama2c(model) => model.encode(text),
+            Model::ByteLevel(model) => model.encode(text, true),
+            Model::SentencePiece(model) => model.encode(text, true),
         }
     }
 
@@ -121,13 +197,13 @@ impl Tokenizer {
     ///
     /// BOS, EOS and other special tokens give nothing. In a llama2.c tokenizer the space that
     /// starts every text is dropped after BOS, so start with [`Tokenizer::bos`] to get a text back
-    /// as it was. An id outside the vocabulary gives U+FFFD.
+    /// as it was; SentencePiece's own are dropped at the beginning. An id outside the vocabulary
+    /// gives U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut previous = None;
+        let mut place = Place::default();
         for &id in ids {
-            self.append_bytes(previous, id, &mut out);
-            previous = Some(id);
+            self.append_bytes(&mut place, id, &mut out);
         }
         out
     }
@@ -142,50 +218,85 @@ impl Tokenizer {
         match &self.0 {
             Model::Llama2c(model) => model.vocab_size(),
             Model::ByteLevel(model) => model.vocab_size(),
+            Model::SentencePiece(model) => model.vocab_size(),
         }
     }
 
-    /// The id that starts a document, where there is one.
+    /// The id that starts a document, where there is one. A tokenizer with GPT-2's rule has one
+    /// separator that is both this and [`Tokenizer::eos`].
     pub fn bos(&self) -> Option<u32> {
         match &self.0 {
             Model::Llama2c(model) => Some(model.bos()),
-            Model::ByteLevel(model) => model.separator(),
+            Model::ByteLevel(model) => model.bos(),
+            Model::SentencePiece(model) => model.bos(),
         }
     }
 
-    /// The id that ends a document, where there is one. Byte-level tokenizers have one separator
-    /// that is both.
+    /// The id that ends a document, where there is one.
     pub fn eos(&self) -> Option<u32> {
         match &self.0 {
             Model::Llama2c(model) => Some(model.eos()),
-            Model::ByteLevel(model) => model.separator(),
+            Model::ByteLevel(model) => model.eos(),
+            Model::SentencePiece(model) => model.eos(),
         }
     }
 
+    /// The id of the special token called `name`, such as `<|im_end|>`.
+    pub fn special_token(&self, name: &str) -> Option<u32> {
+        match &self.0 {
+            Model::Llama2c(_) => None,
+            Model::ByteLevel(model) => model.special_token(name),
+            Model::SentencePiece(model) => model.special_token(name),
+        }
+    }
+
+    /// Every id that ends a text when a model gives it: BOS, EOS, and the ends of turns that chat
+    /// models have.
+    pub fn end_ids(&self) -> Vec<u32> {
+        const ENDS: [&str; 6] = [
+            "<|im_end|>",
+            "<|endoftext|>",
+            "<|eot_id|>",
+            "<|end_of_text|>",
+            "<|end|>",
+            "<end_of_turn>",
+        ];
+        let named = ENDS.into_iter().filter_map(|name| self.special_token(name));
+        let mut ids: Vec<u32> = self.bos().into_iter().chain(self.eos()).chain(named).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// The piece called `id` as the vocabulary has it: bytes of text, or the name of a special
-    /// token; a llama2.c byte is spelled `<0x0A>`.
+    /// token; a byte of llama2.c and SentencePiece is spelled `<0x0A>`, a space of SentencePiece
+    /// U+2581.
     pub fn piece(&self, id: u32) -> Option<&[u8]> {
         match &self.0 {
             Model::Llama2c(model) => model.piece(id),
             Model::ByteLevel(model) => model.piece(id),
+            Model::SentencePiece(model) => model.piece(id),
         }
     }
 
-    /// The name a file with [`Tokenizer::to_bytes`] should have: `tokenizer.bin` or
-    /// `tokenizer.json`.
+    /// The name a file with [`Tokenizer::to_bytes`] should have: `tokenizer.bin`,
+    /// `tokenizer.json` or `tokenizer.model`.
     pub fn file_name(&self) -> &'static str {
         match &self.0 {
             Model::Llama2c(_) => "tokenizer.bin",
             Model::ByteLevel(_) => "tokenizer.json",
+            Model::SentencePiece(_) => "tokenizer.model",
         }
     }
 
-    /// A file that [`Tokenizer::parse`] reads as this tokenizer: llama2.c's layout or
-    /// Hugging Face's, whichever this tokenizer is of. The same tokenizer gives the same bytes.
+    /// A file that [`Tokenizer::parse`] reads as this tokenizer: llama2.c's layout,
+    /// Hugging Face's or SentencePiece's, whichever this tokenizer is of. The same tokenizer gives
+    /// the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         match &self.0 {
             Model::Llama2c(model) => model.to_bytes(),
             Model::ByteLevel(model) => json::write(model),
+            Model::SentencePiece(model) => model.to_bytes(),
         }
     }
 
@@ -203,16 +314,43 @@ impl Tokenizer {
         Ok(path)
     }
 
-    fn append_bytes(&self, previous: Option<u32>, id: u32, out: &mut Vec<u8>) {
+    fn byte_level(model: ByteLevel) -> Self {
+        Self(Model::ByteLevel(Box::new(model)))
+    }
+
+    fn sentencepiece(model: SentencePiece) -> Self {
+        Self(Model::SentencePiece(Box::new(model)))
+    }
+
+    fn append_bytes(&self, place: &mut Place, id: u32, out: &mut Vec<u8>) {
+        let previous = place.previous.replace(id);
         if id as usize >= self.vocab_size() {
             out.extend_from_slice("\u{fffd}".as_bytes());
+            place.begun = true;
             return;
         }
         match &self.0 {
             Model::Llama2c(model) => model.append_bytes(previous, id, out),
             Model::ByteLevel(model) => model.append_bytes(id, out),
+            Model::SentencePiece(model) => model.append_bytes(id, &mut place.begun, out),
         }
     }
+}
+
+/// How far the decoding of a text is.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    previous: Option<u32>,
+    /// Whether there was text before.
+    begun: bool,
+}
+
+/// Tokenizer files in a directory, the ones that say the most first.
+const FILE_NAMES: [&str; 4] = ["tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer.bin"];
+
+/// A llama2.c file may start with `{` (longest piece 123 bytes), but then zeros follow.
+fn is_json(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{') && bytes.get(1) != Some(&0)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -153,6 +153,14 @@ impl Llama2c {
         EOS
     }
 
+    pub(crate) fn unknown(&self) -> u32 {
+        UNKNOWN
+    }
+
+    pub(crate) fn score(&self, id: u32) -> f32 {
+        self.scores[id as usize].0
+    }
+
     pub(crate) fn piece(&self, id: u32) -> Option<&[u8]> {
         self.pieces.get(id as usize).map(|p| &**p)
     }
@@ -244,7 +252,7 @@ impl Llama2c {
 }
 
 /// The byte that a piece like `<0x0A>` stands for.
-fn byte_of(piece: &[u8]) -> Option<u8> {
+pub(crate) fn byte_of(piece: &[u8]) -> Option<u8> {
     let digits = piece.strip_prefix(b"<0x")?.strip_suffix(b">")?;
     if digits.len() != 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;

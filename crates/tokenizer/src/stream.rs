@@ -1,4 +1,4 @@
-use crate::Tokenizer;
+use crate::{Place, Tokenizer};
 
 /// Turns ids into text one by one, holding back bytes until they make whole characters.
 ///
@@ -6,22 +6,21 @@ use crate::Tokenizer;
 #[derive(Debug, Clone)]
 pub struct DecodeStream<'a> {
     tokenizer: &'a Tokenizer,
-    previous: Option<u32>,
+    place: Place,
     /// Bytes that may still become a character; at most three after each id.
     pending: Vec<u8>,
 }
 
 impl<'a> DecodeStream<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, previous: None, pending: Vec::new() }
+        Self { tokenizer, place: Place::default(), pending: Vec::new() }
     }
 
     /// The text that `id` completes; often a word, empty in the middle of a character.
     ///
     /// Ids that stand for nothing, such as BOS, must be fed too: what follows may depend on them.
     pub fn feed(&mut self, id: u32) -> String {
-        self.tokenizer.append_bytes(self.previous, id, &mut self.pending);
-        self.previous = Some(id);
+        self.tokenizer.append_bytes(&mut self.place, id, &mut self.pending);
         let mut text = String::new();
         let mut rest = self.pending.as_slice();
         loop {

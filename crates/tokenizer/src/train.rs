@@ -3,7 +3,7 @@
 //! Works on distinct words and their counts, not on the text: a step costs the words that hold the
 //! merged pair.
 
-use crate::byte_level::{ByteLevel, Entry};
+use crate::byte_level::{ByteLevel, Entry, Rules};
 use crate::{DOCUMENT_SEPARATOR, Error, ErrorKind, Result, Splitter};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -60,7 +60,7 @@ pub(crate) fn train<'a>(
     // The separator comes first: its id is `FIRST_BYTE_ID - 1`.
     let mut entries = vec![Entry::Special(DOCUMENT_SEPARATOR.to_owned())];
     entries.extend(pieces.into_iter().map(Entry::Text));
-    ByteLevel::new(entries, merges, splitter)
+    ByteLevel::new(entries, merges, Rules::of(splitter))
 }
 
 /// Up to `wanted` pieces, bytes included, and the merges that make them: each time the most

@@ -3,5 +3,7 @@
 mod byte_level;
 mod files;
 mod llama2c;
+mod qwen2;
+mod sentencepiece;
 mod streams;
 mod support;
