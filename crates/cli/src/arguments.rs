@@ -317,6 +317,19 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "N")]
     pub(crate) seq: Option<NonZeroUsize>,
 
+    /// Begin a sequence every N tokens, and count only what the one before did not [default:
+    /// sequences one behind the other]
+    #[arg(long, value_name = "N")]
+    pub(crate) stride: Option<NonZeroUsize>,
+
+    /// With --stride, what becomes of sequences that reach over the end of the file
+    #[arg(long, value_name = "RULE", default_value = "short", requires = "stride")]
+    pub(crate) windows: Windows,
+
+    /// Tokenizer of the token file, for bits per byte of text [default: the one beside the model]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+
     /// Stop after this many tokens [default: the whole file]
     #[arg(long, value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
@@ -331,6 +344,15 @@ pub(crate) struct Eval {
 
     #[command(flatten)]
     pub(crate) device: DeviceChoice,
+}
+
+/// What becomes of windows that reach over the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Windows {
+    /// They get shorter, and each counts its last tokens once more: Parameter Golf's records
+    Short,
+    /// They are left out, so that every token counts once: its submission 801
+    Full,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here names a concrete device or prints: callers hand in a device and listen to events.
 
+mod byte_counts;
 mod checkpoint;
 mod config;
 mod data;
@@ -15,6 +16,7 @@ mod random;
 mod sampler;
 mod train;
 
+pub use byte_counts::ByteCounts;
 pub use checkpoint::newest_checkpoint;
 pub use config::{
     Arithmetic, CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family,
@@ -23,7 +25,7 @@ pub use config::{
 };
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
-pub use evaluate::{Evaluation, EvaluationShape, evaluate};
+pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate};
 pub use generate::{GenerationStats, StopReason, StopRule, TextEvent, generate, generate_each};
 pub use generator::{Generator, PREFILL_SIZES};
 pub use metrics::{MetricsFile, StepReport};

@@ -4,7 +4,7 @@ use crate::generate::{StopRule, generate};
 use crate::programs::{gradient_program, loss_program, update_program};
 use crate::{
     Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random, Result,
-    Sampler, SamplerConfig, StepReport, TrainConfig, Windows,
+    Sampler, SamplerConfig, StepReport, TrainConfig, WindowRule, Windows,
 };
 use orion_formats::TokenFile;
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
@@ -476,7 +476,13 @@ impl Trainer {
         let mut batch = self.config.train.batch;
         let mut sum = LossSum::new(
             file.clone(),
-            EvaluationShape { batch, seq, batches: (most > 0).then_some(most) },
+            EvaluationShape {
+                batch,
+                seq,
+                rule: WindowRule::Disjoint,
+                max_tokens: (most > 0).then(|| most.saturating_mul(batch * seq)),
+            },
+            None,
         )?;
         let (network, index, parameters) = (&self.network, &self.index, &self.parameters);
         while sum.has_next(1) {

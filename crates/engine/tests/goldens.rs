@@ -3,7 +3,10 @@
 
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
-use orion_engine::{Generator, LoadedModel, load_model, programs};
+use orion_engine::{
+    ByteCounts, EvaluationShape, Generator, LoadedModel, WindowRule, evaluate, load_model,
+    open_tokenizer, programs,
+};
 use orion_formats::SafeTensors;
 use orion_models::{
     GolfBaselineConfig, GolfWideConfig, HeadMap, Network, WeightIndex, preset, program_name,
@@ -249,5 +252,74 @@ fn golfwide_is_pytorch_s_with_both_head_maps() {
         let loss = record[format!("tiny_loss_{name}")].as_f64().unwrap();
         let gradients = open(&format!("golfwide_tiny_grads_{name}.safetensors"));
         check_gradients(&model, [&tokens, &targets], 2, loss, &gradients);
+    }
+}
+
+#[test]
+fn bytes_of_tokens_are_the_golf_repository_s() {
+    let Some(shared) = shared_dir() else { return skip("golf byte counts") };
+    let tokenizer = open_tokenizer(&shared.join("data/fineweb_1024_bpe.model"), 1024).unwrap();
+    let counts = ByteCounts::of(&tokenizer);
+    let tables = std::fs::read(shared.join("golden/golf/sp1024_luts.json")).unwrap();
+    let tables: serde_json::Value = serde_json::from_slice(&tables).unwrap();
+    for token in 0..1024 {
+        let flag = |key: &str| tables[key][token] == 1;
+        let base = tables["base_bytes"][token].as_u64().unwrap();
+        let (id, text, boundary) = (token as u32, 300, 1);
+        assert_eq!(counts.bytes(boundary, id), base, "{token}");
+        let behind_text = base + u64::from(flag("has_leading_space"));
+        assert_eq!(counts.bytes(text, id), behind_text, "{token}");
+        assert_eq!(flag("is_boundary"), base == 0 && !flag("has_leading_space"), "{token}");
+        // A space is written behind every token but a boundary.
+        let space = (0..1024).find(|&t| tables["has_leading_space"][t] == 1).unwrap();
+        let behind = counts.bytes(id, space as u32) - counts.bytes(boundary, space as u32);
+        assert_eq!(behind, u64::from(!flag("is_boundary")), "{token}");
+    }
+    let path = shared.join("data/fineweb_val_prefix_sp1024.bin");
+    let file = orion_formats::TokenFile::open(path).unwrap();
+    assert_eq!(counts.bytes_in(&file, 1, 524_287), 1_256_688);
+    // The loss and the bits that submission 801 published.
+    let published = orion_engine::Evaluation {
+        loss: 5.4222,
+        tokens: 524_288,
+        windows: 8189,
+        bytes: Some(1_256_688),
+    };
+    assert_eq!(format!("{:.4}", published.bits_per_byte().unwrap()), "3.2636");
+}
+
+#[test]
+fn bits_per_byte_are_the_golf_repository_s() {
+    let Some(shared) = shared_dir() else { return skip("golf evaluation") };
+    let golden = shared.join("golden/golf");
+    let tokenizer = open_tokenizer(&shared.join("data/fineweb_1024_bpe.model"), 1024).unwrap();
+    let counts = ByteCounts::of(&tokenizer);
+    let file = shared.join("data/fineweb_val_prefix_sp1024.bin");
+    let file = orion_formats::TokenFile::open(file).unwrap();
+    let record = std::fs::read(golden.join("baseline_tiny.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let device: Arc<dyn Device> = Arc::new(Cpu::default());
+    for (name, weights, rule, tokens) in [
+        ("fp32", "fp32", WindowRule::Disjoint, 1024),
+        ("dequant", "dequant", WindowRule::Disjoint, 1024),
+        ("fp32_sliding16", "fp32", WindowRule::Sliding { stride: 16 }, 512),
+    ] {
+        let weights = golden.join(format!("baseline_tiny_{weights}.safetensors"));
+        let weights = SafeTensors::open(weights).unwrap().tensors;
+        let model = LoadedModel::new(small_baseline(), weights);
+        let expected = &record[name];
+        for batch in [1, 7] {
+            let shape = EvaluationShape { batch, seq: 64, rule, max_tokens: Some(tokens) };
+            let result =
+                evaluate(&model, &device, &file, shape, Some(&counts), &mut |_, _| {}).unwrap();
+            assert_eq!(result.bytes, expected["bytes"].as_f64().map(|b| b as u64), "{name}");
+            if let Some(windows) = expected["windows"].as_u64() {
+                let tokens = expected["tokens"].as_f64().unwrap() as u64;
+                assert_eq!((result.windows, result.tokens), (windows, tokens));
+            }
+            let expected = ["val_loss", "val_bpb"].map(|key| expected[key].as_f64().unwrap());
+            let actual = [result.loss, result.bits_per_byte().unwrap()];
+            Tolerance::F32Network.check(&actual, &expected).unwrap();
+        }
     }
 }

@@ -5,7 +5,7 @@ use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
 use orion_engine::{
     ConfigLayers, EvaluationShape, Event, Generator, Sampler, SamplerConfig, StopReason, StopRule,
-    TrainConfig, Trainer, evaluate, generate, load_model, open_tokenizer,
+    TrainConfig, Trainer, WindowRule, evaluate, generate, load_model, open_tokenizer,
 };
 use orion_formats::{SafeTensors, TokenFile, rope_interleaved_to_half};
 use orion_runtime::Device;
@@ -204,8 +204,13 @@ fn evaluation_is_pytorch_s() {
     let Some(shared) = shared_dir() else { return skip("stories260K evaluation golden") };
     let model = load_model(&shared.join("weights/stories260K.bin")).unwrap();
     let file = TokenFile::open(shared.join("data/tinystories_tok512_data00.bin")).unwrap();
-    let shape = EvaluationShape { batch: 4, seq: 128, batches: Some(16) };
-    let result = evaluate(&model, &cpu(), &file, shape, &mut |_, _| {}).unwrap();
+    let shape = EvaluationShape {
+        batch: 4,
+        seq: 128,
+        rule: WindowRule::Disjoint,
+        max_tokens: Some(16 * 4 * 128),
+    };
+    let result = evaluate(&model, &cpu(), &file, shape, None, &mut |_, _| {}).unwrap();
     assert_eq!(result.tokens, 16 * 4 * 128);
     Tolerance::F32Network.check(&[result.loss], &[1.3927693367004395]).unwrap();
 }
