@@ -3,9 +3,12 @@
 //! what has `name` in its name is measured.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
+use orion_compile::autodiff::gradients;
+use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_cpu::machine::Meter;
 use orion_cpu::{Cpu, CpuOptions, Precision};
-use orion_mil::op::Unary;
+use orion_mil::composite::HeadShape;
+use orion_mil::op::{Reduction, Unary};
 use orion_mil::{Builder, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_runtime::{Bindings, Device, PortKind, Surface};
 use orion_tensor::{DType, Tensor};
@@ -92,6 +95,17 @@ impl Kernels {
             let p = input(b, "p", &[12, 256, 256]);
             b.matmul(v, p, false, true)
         });
+        for length in [256, 1024] {
+            // Half of all pairs of queries and keys are seen.
+            let flops = 2.0 * 12.0 * 64.0 * (length * length) as f64;
+            self.products(&format!("causal, {length} tokens"), flops, |b| causal(b, length));
+            let name = format!("causal and gradients, {length} tokens");
+            if name.contains(&self.name) {
+                let (program, weights) = (causal_gradients(length), Weights::new());
+                let peak = || self.meter.f32_flops();
+                report(&name, 3.5 * flops, run_program(&self.device, &program, &weights, peak));
+            }
+        }
     }
 
     fn memory_bound(&mut self) {
@@ -193,6 +207,28 @@ fn adamw(b: &mut Builder, count: usize) -> Vec<ValueId> {
     vec![p, m, v]
 }
 
+/// Causal attention of one sequence, 12 heads of 64.
+fn causal(b: &mut Builder, length: usize) -> ValueId {
+    let [q, k, v] = ["q", "k", "v"].map(|name| input(b, name, &[1, 768, 1, length]));
+    let positions: Vec<i32> = (0..length as i32).collect();
+    let positions = b.ints(&positions);
+    let mask = b.causal_mask(positions, length, DType::F32);
+    let heads = HeadShape { sequences: 1, kv_heads: 12, group: 1, head_dim: 64 };
+    b.causal_attention(q, k, v, mask, heads)
+}
+
+/// [`causal`] and the gradients of a loss that is its sum.
+fn causal_gradients(length: usize) -> Program {
+    let mut b = Builder::new("main");
+    let attended = causal(&mut b, length);
+    let loss = b.reduce(Reduction::Sum, attended, &[0, 1, 2, 3], false);
+    b.rename(loss, "loss");
+    let function = b.finish(&[loss]);
+    let function = gradients(&function, "loss", &["q", "k", "v"]).expect("it differentiates");
+    let program = Program::with_function(function);
+    optimize(&program, &PipelineOptions::default(), &mut |_, _| {}).expect("it is valid")
+}
+
 fn report(name: &str, work: f64, (seconds, limit): (f64, f64)) {
     let rate = work / seconds / 1e9;
     println!("{name:<34} {rate:>10.1} {:>10.1} {:>7.2}", limit / 1e9, rate * 1e9 / limit);
@@ -203,7 +239,7 @@ fn run(
     device: &Cpu,
     weights: &Weights,
     build: impl FnOnce(&mut Builder) -> Vec<ValueId>,
-    mut limit: impl FnMut() -> f64,
+    limit: impl FnMut() -> f64,
 ) -> (f64, f64) {
     let mut builder = Builder::new("main");
     let results = build(&mut builder);
@@ -214,8 +250,17 @@ fn run(
         .filter_map(|name| name.strip_prefix("next_").map(|i| (name.clone(), i.to_owned())))
         .collect();
     function.set_in_place(pairs.iter().map(|(o, i)| (o.as_str(), i.as_str())));
-    let program = Program::with_function(function);
-    let mut executable = device.compile(&program, weights).expect("the program is valid");
+    run_program(device, &Program::with_function(function), weights, limit)
+}
+
+/// The same of a program.
+fn run_program(
+    device: &Cpu,
+    program: &Program,
+    weights: &Weights,
+    mut limit: impl FnMut() -> f64,
+) -> (f64, f64) {
+    let mut executable = device.compile(program, weights).expect("the program is valid");
     let ports = executable.signature().ports.clone();
     let mut surfaces: Vec<Surface> = ports
         .iter()

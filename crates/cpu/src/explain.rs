@@ -69,6 +69,8 @@ pub(crate) fn info(step: &Step) -> StepInfo {
         Kind::Map(_) => "map",
         Kind::Reduce(_) => "reduce",
         Kind::Contraction(_) => "product",
+        Kind::Attention(_) => "attention",
+        Kind::AttentionGradient(_) => "attention gradient",
         Kind::Softmax(_) => "softmax",
         Kind::Statistics(_) => "log-sum-exp",
         Kind::Gather(_) | Kind::GatherAlongAxis(_) => "gather",
@@ -77,6 +79,8 @@ pub(crate) fn info(step: &Step) -> StepInfo {
     };
     let flops = match &step.kind {
         Kind::Contraction(c) => 2 * (c.batch.len() * c.size.m * c.size.n * c.size.k) as u64,
+        Kind::Attention(a) => a.flops(),
+        Kind::AttentionGradient(a) => a.flops(),
         _ => 0,
     };
     StepInfo {

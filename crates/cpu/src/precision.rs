@@ -7,7 +7,8 @@ use orion_tensor::{DType, Tensor, bf16};
 /// everything that is not a matrix product is computed in the types that the program names.
 ///
 /// Matrix products are `matmul`, `linear`, `conv` and `scaled_dot_product_attention`; of the last
-/// the query, key and value are rounded.
+/// the query, key and value are rounded. So it is where `cpu` computes attention written as
+/// products in one step: probabilities, and what is made of them, stay f32 there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Precision {

@@ -5,6 +5,7 @@ use orion_compile::autodiff::gradients;
 use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
+use orion_mil::composite::HeadShape;
 use orion_mil::op::Reduction;
 use orion_mil::{Builder, Program, TensorType, ValueId, Weights};
 use orion_runtime::Device;
@@ -90,5 +91,141 @@ fn cross_entropy_reads_the_logits_twice() {
         let gradient = plan.lines().find(|l| l.contains("softmax")).unwrap();
         assert!(gradient.contains("  map  ") && gradient.contains("in place"), "{plan}");
         assert!(tokens == 1 || gradient.contains("softmax+mul"), "{plan}");
+    }
+}
+
+/// Causal attention of whole sequences, and a loss whose gradient is no constant.
+fn causal(e: &mut Experiment, heads: HeadShape, length: usize) -> (ValueId, ValueId) {
+    let tokens = heads.sequences * length;
+    let keys = heads.kv_heads * heads.head_dim;
+    let q = e.input("query", &[1, keys * heads.group, 1, tokens]);
+    let k = e.input("key", &[1, keys, 1, tokens]);
+    let v = e.input("value", &[1, keys, 1, tokens]);
+    let b = &mut e.builder;
+    let positions: Vec<i32> = (0..length as i32).collect();
+    let positions = b.ints(&positions);
+    let mask = b.causal_mask(positions, length, DType::F32);
+    let attended = b.causal_attention(q, k, v, mask, heads);
+    let square = b.mul(attended, attended);
+    (b.reduce(Reduction::Mean, square, &[0, 1, 2, 3], false), mask)
+}
+
+fn heads(sequences: usize, kv_heads: usize, group: usize, head_dim: usize) -> HeadShape {
+    HeadShape { sequences, kv_heads, group, head_dim }
+}
+
+const QKV: [&str; 3] = ["query", "key", "value"];
+
+#[test]
+fn causal_attention_is_two_steps() {
+    for (heads, length) in [
+        (heads(1, 3, 1, 64), 96),
+        (heads(2, 2, 1, 48), 70),
+        (heads(1, 2, 3, 16), 133),
+        (heads(3, 1, 2, 20), 40),
+        (heads(1, 4, 1, 8), 8),
+    ] {
+        let mut e = Experiment::new(2);
+        let (loss, _) = causal(&mut e, heads, length);
+        let (program, contents) = e.differentiated(loss, &QKV);
+        let plan = check(&program, &contents, Tolerance::F32Accum);
+        for (step, count) in [("attention gradient", 1), ("attention", 2), ("softmax]", 0)] {
+            let lines = plan.lines().filter(|l| l[4..].trim_start().starts_with(step));
+            assert_eq!(lines.count(), count, "{step}: {plan}");
+        }
+        let square = format!("{length}, {length}]");
+        assert!(length < 16 || !plan.contains(&square), "{plan}");
+    }
+}
+
+#[test]
+fn memory_of_attention_grows_with_the_tokens_only() {
+    let arena = |sequences: usize, length: usize| -> usize {
+        let mut e = Experiment::new(3);
+        let (loss, _) = causal(&mut e, heads(sequences, 4, 1, 32), length);
+        let (program, _) = e.differentiated(loss, &QKV);
+        let executable = Cpu::new(CpuOptions::with_threads(2));
+        let plan = executable.compile(&program, &Weights::new()).unwrap().explain();
+        let summary = plan.lines().last().unwrap();
+        let bytes = |after: &str| -> usize {
+            let rest = summary.split(after).nth(1).unwrap();
+            rest.split(' ').next().unwrap().parse().unwrap()
+        };
+        bytes("arena ") + bytes("workspace ")
+    };
+    let (short, long) = (arena(4, 1024), arena(1, 4096));
+    assert!(long <= 2 * short, "{long} bytes instead of {short}");
+}
+
+/// Anything else that reads scores or probabilities keeps them.
+#[test]
+fn attention_whose_insides_are_read_stays_apart() {
+    let (s, d) = (40, 16);
+    for read in ["scores", "probabilities", "result", "mask gradient"] {
+        let mut e = Experiment::new(4);
+        let [q, k, v] = QKV.map(|name| e.input(name, &[2, d, s]));
+        let mask = e.input("mask", &[s, s]);
+        let b = &mut e.builder;
+        let scores = b.matmul(q, k, true, false);
+        let masked = b.add(scores, mask);
+        let p = b.softmax(masked, 2);
+        let result = b.matmul(v, p, false, true);
+        let mut parts = vec![result];
+        parts.extend(match read {
+            "scores" => Some(scores),
+            "probabilities" => Some(p),
+            _ => None,
+        });
+        let parts: Vec<ValueId> = parts
+            .into_iter()
+            .map(|x| {
+                let square = b.mul(x, x);
+                b.reduce(Reduction::Mean, square, &[0, 1, 2], false)
+            })
+            .collect();
+        let loss = parts.into_iter().reduce(|x, y| b.add(x, y)).unwrap();
+        let wanted = [&QKV[..], if read == "mask gradient" { &["mask"] } else { &[] }].concat();
+        let (program, contents) = e.differentiated(loss, &wanted);
+        let plan = check(&program, &contents, Tolerance::F32Accum);
+        assert_eq!(plan.contains("attention gradient"), read == "result", "{plan}");
+        assert_eq!(plan.contains("reads scores or probabilities"), read != "result", "{plan}");
+    }
+}
+
+/// Row-major heads behind transposes, as most programs have them, in every way to mask.
+#[test]
+fn attention_of_other_programs() {
+    let (batch, heads, s, t, d) = (2, 3, 50, 70, 24);
+    for masking in ["none", "added", "chosen", "scaled last"] {
+        let mut e = Experiment::new(5);
+        let [q, k, v] = [("query", s), ("key", t), ("value", t)]
+            .map(|(name, n)| e.input(name, &[batch, n, heads, d]));
+        let mask = e.input("mask", &[batch, 1, s, t]);
+        let b = &mut e.builder;
+        let [q, k, v] = [q, k, v].map(|x| b.transpose(x, &[0, 2, 1, 3]));
+        let scores = b.matmul(q, k, false, true);
+        let scores = b.scale(scores, 0.3);
+        let scores = match masking {
+            "none" => scores,
+            "added" => b.add(mask, scores),
+            "chosen" => {
+                let zero = b.number(mask, 0.0);
+                let seen = b.binary(orion_mil::op::Binary::Greater, mask, zero);
+                let lowest = b.number(mask, -1e9);
+                b.select(seen, scores, lowest)
+            }
+            _ => {
+                let masked = b.add(scores, mask);
+                b.scale(masked, 0.7)
+            }
+        };
+        let p = b.softmax(scores, 3);
+        let result = b.matmul(p, v, false, false);
+        let result = b.transpose(result, &[0, 2, 1, 3]);
+        b.rename(result, "result");
+        let program = Program::with_function(e.builder.finish(&[result]));
+        let plan = check(&program, &e.contents, Tolerance::F32Accum);
+        let is_one_step = plan.lines().any(|l| l[4..].trim_start().starts_with("attention"));
+        assert_eq!(is_one_step, masking != "scaled last", "{plan}");
     }
 }

@@ -173,10 +173,18 @@ impl Lowering<'_> {
         mask: Option<ValueId>,
         output: ValueId,
     ) {
-        let (q, k, v) = (self.view(query), self.view(key), self.view(value));
-        let mask = mask.map(|m| self.view(m));
         let to = self.output(output);
         let rank = to.shape.len();
+        if to.shape[rank - 2] >= super::attention::LEAST_QUERIES {
+            if to.dtype == DType::F32 {
+                return self.attention_step([query, key, value], mask, &to);
+            }
+            let wide = self.temporary(DType::F32, &to.shape);
+            self.attention_step([query, key, value], mask, &wide);
+            return self.convert(&wide, &to);
+        }
+        let (q, k, v) = (self.view(query), self.view(key), self.view(value));
+        let mask = mask.map(|m| self.view(m));
         let (rows, positions) = (to.shape[rank - 2], k.shape[k.shape.len() - 2]);
         let shape = [&to.shape[..rank - 2], &[rows, positions]].concat();
         let scores = self.temporary(DType::F32, &shape);

@@ -8,6 +8,8 @@ pub(super) struct Node {
     pub(super) operands: Vec<usize>,
     /// The shape of the result when it is computed element by element.
     pub(super) elementwise: Option<Vec<usize>>,
+    /// The first of the operations that it is computed together with, whatever they are.
+    pub(super) together: Option<usize>,
 }
 
 /// Operations that run together.
@@ -77,12 +79,13 @@ pub(super) fn units(nodes: &[Node]) -> Vec<Unit> {
     let count = nodes.len();
     let mut units = Units {
         nodes,
-        unit: (0..count).collect(),
-        members: (0..count).map(|i| vec![i]).collect(),
+        unit: nodes.iter().enumerate().map(|(i, node)| node.together.unwrap_or(i)).collect(),
+        members: vec![Vec::new(); count],
         apart: vec![""; count],
         seen: vec![0; count],
         round: 0,
     };
+    (0..count).for_each(|i| units.members[units.unit[i]].push(i));
     for (i, node) in nodes.iter().enumerate() {
         let Some(shape) = &node.elementwise else { continue };
         for &operand in &node.operands {
@@ -131,7 +134,7 @@ mod tests {
 
     fn node(operands: &[usize], elementwise: bool) -> Node {
         let shape = elementwise.then(|| vec![4]);
-        Node { operands: operands.to_vec(), elementwise: shape }
+        Node { operands: operands.to_vec(), elementwise: shape, together: None }
     }
 
     fn members(nodes: &[Node]) -> Vec<Vec<usize>> {

@@ -1,6 +1,7 @@
 //! Lowers units of operations to steps over views. Decides what is a view of something else and
 //! what gets a buffer, but not where buffers lie.
 
+use super::attention::Found;
 use super::expression::{Expression, Operand};
 use super::fuse::{Node, Unit, units};
 use super::memory;
@@ -53,6 +54,8 @@ pub(super) struct Lowering<'a> {
     pub(super) states: HashMap<ValueId, ValueId>,
     /// Largest value and inverse sum of exponentials, by value and axis.
     pub(super) softmax_statistics: HashMap<(ValueId, usize), [View; 2]>,
+    /// What attention leaves for its gradient, by probabilities.
+    pub(super) attention_statistics: HashMap<ValueId, View>,
     pub(super) ops: &'a [Op],
     pub(super) label: String,
     pub(super) place: String,
@@ -102,10 +105,18 @@ pub(crate) fn plan(
         return Err(problems);
     }
 
-    let nodes = lowering.nodes();
+    let found = lowering.find_attention();
+    let nodes = lowering.nodes(&found);
     lowering.find_destinations(&nodes);
     for Unit { members: unit, apart } in units(&nodes) {
         lowering.describe(&unit);
+        if let Some(group) = found.groups.get(&unit[0]) {
+            lowering.together(group);
+            continue;
+        }
+        if let Some(reason) = found.apart.get(&unit[0]) {
+            lowering.reason = reason;
+        }
         if nodes[unit[0]].elementwise.is_some() {
             lowering.reason = apart;
             lowering.group(&unit);
@@ -167,6 +178,7 @@ impl<'a> Lowering<'a> {
             destinations: HashMap::new(),
             states: HashMap::new(),
             softmax_statistics: HashMap::new(),
+            attention_statistics: HashMap::new(),
             ops,
             label: String::new(),
             place: String::new(),
@@ -219,6 +231,15 @@ impl<'a> Lowering<'a> {
         };
         self.stored[id.index()] = Stored::At(view.clone());
         view
+    }
+
+    /// A constant's value, where it is known.
+    pub(super) fn constant_tensor(&self, id: ValueId) -> Option<&Tensor> {
+        let Stored::At(view) = &self.stored[id.index()] else { return None };
+        match self.homes[view.buffer] {
+            Home::Constant(i) => Some(&self.constants[i].tensor),
+            _ => None,
+        }
     }
 
     /// Where a value is; a number is written out first.
@@ -369,7 +390,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// What fusion sees.
-    fn nodes(&self) -> Vec<Node> {
+    fn nodes(&self, found: &Found) -> Vec<Node> {
         let operations = &self.function.body.operations;
         let mut producer = vec![None; self.function.values.len()];
         for (i, operation) in operations.iter().enumerate() {
@@ -390,7 +411,14 @@ impl<'a> Lowering<'a> {
             let is_elementwise = self.action(op).is_some() || statistics.is_some();
             let shape = is_elementwise.then(|| self.shape(operations[i].outputs[0]));
             let elementwise = shape.filter(|s| !s.contains(&0));
-            nodes.push(Node { operands, elementwise });
+            nodes.push(Node { operands, elementwise, together: None });
+        }
+        for (&first, group) in &found.groups {
+            for &i in group.members() {
+                nodes[i] = Node { operands: Vec::new(), elementwise: None, together: Some(first) };
+            }
+            let inputs = group.inputs();
+            nodes[first].operands = inputs.iter().filter_map(|v| producer[v.index()]).collect();
         }
         nodes
     }

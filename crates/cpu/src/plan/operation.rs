@@ -178,7 +178,9 @@ impl Lowering<'_> {
         let readers = &self.uses[output.index()];
         // Products take any strides; rows that stay rows cost nothing; one reader may as well
         // do the moving itself.
-        let in_products = readers.iter().all(|&i| matches!(self.ops[i], Op::Matmul { .. }));
+        let in_products = readers
+            .iter()
+            .all(|&i| matches!(self.ops[i], Op::Matmul { .. } | Op::Attention { .. }));
         let stays = last(&view) || in_products || readers.len() == 1;
         if stays && !self.is_result[output.index()] || view.is_dense() {
             self.stored[output.index()] = Stored::At(view);

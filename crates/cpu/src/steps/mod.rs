@@ -4,6 +4,7 @@
 //! memory and allocates nothing, except for [`Kind::Evaluate`].
 #![expect(unsafe_code, reason = "hands the plan's memory to kernels")]
 
+mod attention;
 mod contraction;
 mod evaluate;
 mod indexed;
@@ -12,6 +13,7 @@ mod reduce;
 mod softmax;
 mod statistics;
 
+pub(crate) use attention::{Attending, Attention, AttentionGradient, HeadOffsets, Masking};
 pub(crate) use contraction::{Contraction, Factor, Method};
 pub(crate) use evaluate::Evaluate;
 pub(crate) use indexed::{Gather, GatherAlongAxis, Scatter, ScatterAlongAxis};
@@ -58,6 +60,8 @@ pub(crate) enum Kind {
     Map(Map),
     Reduce(Reduce),
     Contraction(Contraction),
+    Attention(Attention),
+    AttentionGradient(AttentionGradient),
     Softmax(Softmax),
     Statistics(Statistics),
     Gather(Gather),
@@ -90,6 +94,8 @@ impl Kind {
                 Workspace { shared: 0, per_thread: reduce.reduced.program.scratch_lanes() }
             }
             Self::Contraction(contraction) => contraction.workspace(isa),
+            Self::Attention(step) => Workspace { shared: 0, per_thread: step.lanes() },
+            Self::AttentionGradient(step) => Workspace { shared: 0, per_thread: step.lanes() },
             _ => Workspace::default(),
         }
     }
@@ -103,6 +109,8 @@ impl Kind {
             Self::Map(map) => return map.run(context),
             Self::Reduce(reduce) => reduce.run(context),
             Self::Contraction(contraction) => contraction.run(context),
+            Self::Attention(attention) => attention.run(context),
+            Self::AttentionGradient(gradient) => gradient.run(context),
             Self::Softmax(softmax) => softmax.run(context),
             Self::Statistics(statistics) => statistics.run(context),
             Self::Gather(gather) => return gather.run(context),

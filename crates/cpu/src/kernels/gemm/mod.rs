@@ -13,7 +13,7 @@
 
 mod blocks;
 mod microkernel;
-mod pack;
+pub(in crate::kernels) mod pack;
 mod vector;
 
 pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, gemv, gemv_columns};

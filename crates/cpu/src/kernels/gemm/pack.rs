@@ -17,7 +17,7 @@ use orion_tensor::DType;
 
 /// A part of an operand: `count` by `depth` elements of K.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source {
+pub(in crate::kernels) struct Source {
     pub pointer: *const u8,
     /// F32, F16 or BF16.
     pub dtype: DType,
@@ -30,12 +30,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn rows(a: Matrix, count: usize, depth: usize) -> Self {
+    pub(in crate::kernels) fn rows(a: Matrix, count: usize, depth: usize) -> Self {
         let Matrix { pointer, dtype, row, column } = a;
         Self { pointer, dtype, across: row, along: column, count, depth }
     }
 
-    pub(super) fn columns(b: Matrix, count: usize, depth: usize) -> Self {
+    pub(in crate::kernels) fn columns(b: Matrix, count: usize, depth: usize) -> Self {
         let Matrix { pointer, dtype, row, column } = b;
         Self { pointer, dtype, across: column, along: row, count, depth }
     }
@@ -47,7 +47,7 @@ impl Source {
 /// The source is readable; `to` is writable for all panels, and up to 16 lanes after each where
 /// the width is not a multiple of 16. `pair` is that of the arithmetic's
 /// micro-kernel.
-pub(super) unsafe fn panels(
+pub(in crate::kernels) unsafe fn panels(
     Arithmetic { isa, precision }: Arithmetic,
     pair: usize,
     source: Source,
