@@ -229,3 +229,38 @@ fn attention_of_other_programs() {
         assert_eq!(is_one_step, masking != "scaled last", "{plan}");
     }
 }
+
+#[test]
+fn cached_attention_reads_what_is_there() {
+    let context = 150;
+    for (heads, tokens, position) in [
+        (heads(1, 2, 3, 16), 1, 0),
+        (heads(1, 4, 1, 64), 1, 149),
+        (heads(1, 3, 2, 20), 5, 77),
+        (heads(1, 3, 1, 32), 40, 33),
+    ] {
+        let mut e = Experiment::new(6);
+        let channels = heads.kv_heads * heads.head_dim;
+        let q = e.input("query", &[1, channels * heads.group, 1, tokens]);
+        let k = e.input("key", &[1, channels, 1, tokens]);
+        let v = e.input("value", &[1, channels, 1, tokens]);
+        let cache = [heads.kv_heads, 1, heads.head_dim, context];
+        let caches = [e.input("key_cache", &cache), e.input("value_cache", &cache)];
+        e.contents.insert("position".to_owned(), Tensor::from_slice(&[1], &[position]));
+        let b = &mut e.builder;
+        let position = b.input("position", TensorType::new(DType::I32, &[1]));
+        let range =
+            orion_mil::Op::Range { dtype: DType::I32, start: 0.0, step: 1.0, count: tokens };
+        let offsets = b.push(&range);
+        let positions = b.add(offsets, position);
+        let mask = b.causal_mask(positions, context, DType::F32);
+        let zeros = b.ints(&[0, 0, 0]);
+        let begin = b.concat(&[zeros, position], 0);
+        let (attended, _) = b.cached_attention([q, k, v], caches, begin, mask, heads);
+        b.rename(attended, "attended");
+        let program = Program::with_function(e.builder.finish(&[attended]));
+        let plan = check(&program, &e.contents, Tolerance::F32Accum);
+        assert!(plan.lines().any(|l| l[4..].trim_start().starts_with("attention")), "{plan}");
+        assert!(!plan.contains("less_equal"), "{plan}");
+    }
+}

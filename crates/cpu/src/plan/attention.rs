@@ -14,9 +14,6 @@ use orion_mil::{Op, ValueId};
 use orion_tensor::{DType, Tensor, element_count};
 use std::collections::{BTreeMap, HashMap};
 
-/// Fewer queries than this are left to products of vectors.
-pub(super) const LEAST_QUERIES: usize = 8;
-
 /// A matrix in the last two axes of a value, perhaps with rows and columns exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stacked {
@@ -331,10 +328,6 @@ impl Search<'_, '_> {
         };
         members.push(forward.operation);
         members.sort_unstable();
-        let queries = shape[shape.len() - 2];
-        if queries < LEAST_QUERIES {
-            return Err("too few queries to be handled in blocks");
-        }
         let mut found = FoundAttention {
             members,
             query,

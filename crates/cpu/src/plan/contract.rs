@@ -4,7 +4,6 @@ use super::expression::Expression;
 use super::lower::{Lowering, is_float_lane};
 use super::view::View;
 use crate::kernels::gemm::Size;
-use crate::kernels::instruction::Action;
 use crate::steps::{Contraction, Factor, Kind};
 use orion_mil::op::Binary;
 use orion_mil::{Op, ValueId};
@@ -174,40 +173,12 @@ impl Lowering<'_> {
         output: ValueId,
     ) {
         let to = self.output(output);
-        let rank = to.shape.len();
-        if to.shape[rank - 2] >= super::attention::LEAST_QUERIES {
-            if to.dtype == DType::F32 {
-                return self.attention_step([query, key, value], mask, &to);
-            }
-            let wide = self.temporary(DType::F32, &to.shape);
-            self.attention_step([query, key, value], mask, &wide);
-            return self.convert(&wide, &to);
+        if to.dtype == DType::F32 {
+            return self.attention_step([query, key, value], mask, &to);
         }
-        let (q, k, v) = (self.view(query), self.view(key), self.view(value));
-        let mask = mask.map(|m| self.view(m));
-        let (rows, positions) = (to.shape[rank - 2], k.shape[k.shape.len() - 2]);
-        let shape = [&to.shape[..rank - 2], &[rows, positions]].concat();
-        let scores = self.temporary(DType::F32, &shape);
-        self.product(&q, &swapped(&k), &scores);
-        let mut scale = Expression::over(&shape);
-        let x = scale.input(&scores);
-        let width = q.shape[q.shape.len() - 1] as f32;
-        let factor = scale.number(1.0 / width.sqrt());
-        let mut x = scale.binary(Binary::Mul, x, factor);
-        if let Some(mask) = &mask {
-            let m = scale.input(mask);
-            x = if mask.dtype == DType::Bool {
-                let none = scale.number(f32::NEG_INFINITY);
-                scale.push(Action::Select, &[m, x, none])
-            } else {
-                scale.binary(Binary::Add, x, m)
-            };
-        }
-        let scaled = self.temporary(DType::F32, &shape);
-        self.map(scale, &[(x, scaled.clone())]);
-        let weights = self.temporary(DType::F32, &shape);
-        self.softmax_step(&scaled, &weights, rank - 1);
-        self.product(&weights, &v, &to);
+        let wide = self.temporary(DType::F32, &to.shape);
+        self.attention_step([query, key, value], mask, &wide);
+        self.convert(&wide, &to);
     }
 }
 

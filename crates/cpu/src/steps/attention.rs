@@ -1,12 +1,16 @@
 use super::{Context, Shared};
 use crate::kernels::attention::{
-    Gradients, Head, Mask, QUERIES, Sizes, Target, attend, attend_backward, backward_lanes,
-    forward_lanes,
+    Gradients, Head, Mask, QUERIES, Sizes, Target, attend, attend_backward, attend_few,
+    backward_lanes, few_lanes, forward_lanes,
 };
 use crate::kernels::gemm::{Arithmetic, Matrix};
 use crate::plan::view::BufferId;
 use crate::precision::Precision;
 use crate::steps::Factor;
+use orion_tensor::DType;
+
+/// Fewer queries than this are handled one by one.
+const FEW_QUERIES: usize = 8;
 
 /// What is done to scores. Offsets and strides are in elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,7 +147,15 @@ impl Attention {
 
     /// Floats a thread needs.
     pub(super) fn lanes(&self) -> usize {
-        forward_lanes(self.attending.sizes)
+        let sizes = self.attending.sizes;
+        if self.is_for_few() { few_lanes(sizes) } else { forward_lanes(sizes) }
+    }
+
+    /// Whether there are so few queries that blocks would be mostly empty.
+    fn is_for_few(&self) -> bool {
+        let Attending { sizes, query, key, value, .. } = &self.attending;
+        let all_f32 = [query, key, value].iter().all(|f| f.dtype == DType::F32);
+        sizes.queries < FEW_QUERIES && all_f32 && self.statistics.is_none()
     }
 
     pub(super) fn run(&self, context: &Context<'_>) {
@@ -169,6 +181,9 @@ impl Attention {
             // memory of its own, as large as `lanes` says.
             unsafe {
                 let memory = memory.get().add(thread * per_thread);
+                if self.is_for_few() {
+                    return attend_few(arithmetic, sizes, &head, queries, to, memory);
+                }
                 attend(arithmetic, sizes, &head, queries, to, statistics, memory);
             }
         });

@@ -5,10 +5,12 @@
 //! product. Letters: `S` queries, `T` keys, `D` channels of queries and keys, `F` of values.
 
 mod backward;
+mod few;
 mod forward;
 mod tile;
 
 pub(crate) use backward::{Gradients, attend_backward, backward_lanes};
+pub(crate) use few::{attend_few, few_lanes};
 pub(crate) use forward::{attend, forward_lanes};
 
 use super::gemm::pack::{Source, panels};
