@@ -1,11 +1,13 @@
 //! The command line as types. What the flags do is in `commands`.
 
 mod bench;
+mod text;
 
 pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
+pub(crate) use text::{Detokenize, Tokenize};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
@@ -50,6 +52,10 @@ pub(crate) enum Command {
     Train(Box<Train>),
     /// Measure loss and perplexity of a model on a token file
     Eval(Eval),
+    /// Turn text into token ids
+    Tokenize(Tokenize),
+    /// Turn token ids into text
+    Detokenize(Detokenize),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
     Compile(Compile),
     /// Print, check, convert, describe or run a MIL program
@@ -113,7 +119,7 @@ pub(crate) struct Quickstart {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Model to run: a llama2.c .bin, a checkpoint directory, or a run directory
+    /// Model to run: a .gguf, a llama2.c or llm.c .bin, a Hugging Face directory, or a run directory
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
 
@@ -193,7 +199,7 @@ pub(crate) struct Sampling {
 
 #[derive(Debug, Args)]
 pub(crate) struct Train {
-    /// Model to start from: a llama2.c .bin, a checkpoint directory, or a run directory
+    /// Model to start from: a .gguf, a llama2.c or llm.c .bin, a Hugging Face directory, or a run directory
     #[arg(short, long, value_name = "MODEL", conflicts_with = "init")]
     pub(crate) model: Option<PathBuf>,
 
@@ -301,7 +307,7 @@ pub(crate) struct Recipe {
 
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
-    /// Model to measure: a llama2.c .bin, a checkpoint directory, or a run directory
+    /// Model to measure: a .gguf, a llama2.c or llm.c .bin, a Hugging Face directory, or a run directory
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
 
@@ -357,7 +363,7 @@ pub(crate) enum Windows {
 
 #[derive(Debug, Args)]
 pub(crate) struct Compile {
-    /// Model to compile: a llama2.c .bin, a checkpoint directory, or a run directory
+    /// Model to compile: a .gguf, a llama2.c or llm.c .bin, a Hugging Face directory, or a run directory
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
 

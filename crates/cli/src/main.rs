@@ -42,6 +42,8 @@ fn main() -> Exit {
         Command::Run(a) => commands::run::run(&a, &printer),
         Command::Train(a) => commands::train::train(&a, &printer),
         Command::Eval(a) => commands::eval::eval(&a, &printer),
+        Command::Tokenize(a) => commands::tokenize::tokenize(&a, &printer),
+        Command::Detokenize(a) => commands::tokenize::detokenize(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),
         Command::Bench(a) => commands::bench::bench(&a, &printer),

@@ -199,7 +199,7 @@ impl Trainer {
         };
         let tokenizer = match config.data.tokenizer.as_str() {
             "" => None,
-            path => Some(open_tokenizer(Path::new(path), network.vocab_size())?),
+            path => Some(crate::open_tokenizer(Path::new(path), network.vocab_size())?),
         };
         let t = &config.train;
         let windows = Windows::new(train, t.seq, config.data.order, t.seed, state.data)?;
@@ -642,24 +642,4 @@ pub fn load_model(path: &Path) -> Result<LoadedModel> {
             None => error,
         }
     })
-}
-
-/// Opens a tokenizer and checks that it has no more ids than the model.
-///
-/// # Errors
-/// When the file is missing, damaged, or made for a larger vocabulary.
-pub fn open_tokenizer(path: &Path, vocab_size: usize) -> Result<Tokenizer> {
-    let tokenizer =
-        Tokenizer::from_file(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
-    if tokenizer.vocab_size() > vocab_size {
-        return Err(Error::new(
-            ErrorKind::Mismatch,
-            format!(
-                "the tokenizer has {} ids, the model {vocab_size}; they do not belong together",
-                tokenizer.vocab_size()
-            ),
-        )
-        .at(path));
-    }
-    Ok(tokenizer)
 }

@@ -214,3 +214,45 @@ fn evaluation_is_pytorch_s() {
     assert_eq!(result.tokens, 16 * 4 * 128);
     Tolerance::F32Network.check(&[result.loss], &[1.3927693367004395]).unwrap();
 }
+
+#[test]
+fn gguf_files_give_llama_cpp_s_text() {
+    let Some(shared) = shared_dir() else { return skip("stories260K from GGUF files") };
+    for kind in ["f32", "f16", "q8_0"] {
+        let golden = shared.join(format!("golden/gguf/stories260K-{kind}.llama-simple.txt"));
+        let golden = std::fs::read_to_string(golden).unwrap();
+        // The program prints BOS by its name.
+        let golden = golden.trim_start().strip_prefix("<s>").unwrap().trim();
+        let path = shared.join(format!("weights/stories260K-{kind}.gguf"));
+        let model = load_model(&path).unwrap();
+        assert_eq!(model.tokenizer.as_ref(), Some(&path));
+        let tokenizer = open_tokenizer(&path, 512).unwrap();
+        let prompt = "Once upon a time";
+        for (device, n) in devices().into_iter().zip([100, 30]) {
+            let mut generator = Generator::new(&model, device, None).unwrap();
+            let mut ids = vec![];
+            let stop = StopRule { max_tokens: n, stop_ids: vec![1, 2] };
+            let mut sampler = Sampler::new(SamplerConfig::greedy());
+            generate(
+                &mut generator,
+                &tokenizer.encode(prompt),
+                tokenizer.bos(),
+                &mut sampler,
+                &stop,
+                &mut |t| {
+                    ids.push(t);
+                    ControlFlow::Continue(())
+                },
+            )
+            .unwrap();
+            let text = String::from_utf8(tokenizer.decode(&ids)).unwrap();
+            assert!(
+                text.len() > prompt.len() + 40 && golden.starts_with(text.trim()),
+                "{kind}: {text}"
+            );
+            if n == 100 {
+                assert!(text.len() + 12 > golden.len(), "{kind}: {text}");
+            }
+        }
+    }
+}

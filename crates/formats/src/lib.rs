@@ -9,8 +9,10 @@
 
 mod error;
 mod finite;
+pub mod gguf;
 mod hf_config;
 pub mod llama2c;
+pub mod llmc;
 mod mapped;
 pub mod npy;
 mod rope;
@@ -22,6 +24,7 @@ mod transpose;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finite::check_finite;
+pub use gguf::Gguf;
 pub use hf_config::{
     ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
 };

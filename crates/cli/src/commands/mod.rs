@@ -7,4 +7,5 @@ pub(crate) mod eval;
 pub(crate) mod mil;
 pub(crate) mod quickstart;
 pub(crate) mod run;
+pub(crate) mod tokenize;
 pub(crate) mod train;

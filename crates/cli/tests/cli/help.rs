@@ -9,6 +9,8 @@ fn every_verb_has_a_help_page() {
         "run",
         "train",
         "eval",
+        "tokenize",
+        "detokenize",
         "compile",
         "mil",
         "mil print",
@@ -51,6 +53,8 @@ fn the_first_page_lists_the_verbs() {
       run         Continue a prompt
       train       Train a model, from random weights or from existing ones
       eval        Measure loss and perplexity of a model on a token file
+      tokenize    Turn text into token ids
+      detokenize  Turn token ids into text
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
       mil         Print, check, convert, describe or run a MIL program
       bench       Measure models, programs and this machine, beside what the machine can do at most

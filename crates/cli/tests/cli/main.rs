@@ -8,4 +8,5 @@ mod models;
 mod readme;
 mod shared;
 mod support;
+mod tokenize;
 mod train;

@@ -1,6 +1,8 @@
 //! Tests of the crate through its public interface.
 
 mod configs;
+mod gguf;
+mod llmc;
 mod run_directories;
 mod support;
 mod token_files;

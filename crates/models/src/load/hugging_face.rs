@@ -7,6 +7,9 @@ use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Tokenizer files, the ones that say the most first.
+const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer.bin"];
+
 /// Loads a directory of weights, or the newest checkpoint of a run directory.
 pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     let latest = path.join("latest");
@@ -37,8 +40,8 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     let parameters = match_parameters(&file, &network, tensors)?;
     let tokenizer = [path, &*weights]
         .into_iter()
-        .flat_map(|d| ["tokenizer.json", "tokenizer.bin"].map(|f| d.join(f)))
-        .chain(["tokenizer.json", "tokenizer.bin"].map(|f| path.join("../..").join(f)))
+        .flat_map(|d| TOKENIZERS.map(|f| d.join(f)))
+        .chain(TOKENIZERS.map(|f| path.join("../..").join(f)))
         .find(|f| f.exists());
     Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
 }

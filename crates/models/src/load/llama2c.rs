@@ -12,9 +12,7 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
         let error = LoadError::of(path, &e);
         match e.way_out() {
             Some(_) => error,
-            None => error.hint(
-                "a model is a llama2.c .bin file, a Hugging Face directory or a run directory",
-            ),
+            None => error.hint(super::MODELS),
         }
     })?;
     let h = checkpoint.header;

@@ -1,14 +1,19 @@
 //! From files to a network with its parameters.
 
+mod gguf;
 mod hugging_face;
 mod llama2c;
+mod llmc;
 
+pub use gguf::gguf_name;
 pub use llama2c::hugging_face_name;
 
 use crate::{Network, ParameterSpec, WeightIndex, WeightStorage};
 use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A network with its parameters, by their Hugging Face names.
@@ -92,9 +97,9 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Loads a model from a llama2.c `.bin`, a directory as Hugging Face's libraries write it, with
-/// `config.json` and one or several `.safetensors`, or a run directory (its newest complete
-/// checkpoint).
+/// Loads a model: a GGUF file, a `.bin` of llama2.c or llm.c, a directory as Hugging Face's libraries write
+/// it, with `config.json` and one or several `.safetensors`, or a run directory (its newest
+/// complete checkpoint). What it is, its contents say.
 ///
 /// # Errors
 /// When the path is none of these, a file is damaged, or parameters are missing, left over, of
@@ -106,7 +111,49 @@ pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     if !path.exists() {
         return Err(LoadError::new(path, "there is no such file or directory"));
     }
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
+    read.map_err(|e| LoadError::new(path, e.to_string()))?;
+    if start.starts_with(&orion_formats::gguf::MAGIC) {
+        return gguf::load(path);
+    }
+    if orion_formats::llmc::is_llmc(&start) {
+        return llmc::load(path);
+    }
+    if let Some(found) = other_kind(&start) {
+        return Err(LoadError::new(path, format!("this is {found}, no model")).hint(MODELS));
+    }
     llama2c::load(path)
+}
+
+/// What a model can be, for people whose path is none.
+const MODELS: &str = "a model is a .gguf file, a .bin file of llama2.c or llm.c, a Hugging Face directory \
+                      with config.json and safetensors, or a run or checkpoint directory";
+
+/// What a file is that people may take for a model, by its first bytes.
+fn other_kind(start: &[u8]) -> Option<&'static str> {
+    let word = |at: usize| {
+        let bytes = start.get(4 * at..4 * at + 4)?;
+        Some(i32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    if start.starts_with(b"PK\x03\x04") {
+        return Some("a zip archive, perhaps a checkpoint of PyTorch");
+    }
+    match word(0)? {
+        20240520 | 20240801 => return Some("a file of tokens"),
+        20240328 => return Some("a tokenizer of llm.c"),
+        _ => {}
+    }
+    // Eight bytes of length, then the header.
+    if start.get(8) == Some(&b'{') {
+        return Some("a single safetensors file, whose directory has the config.json it needs");
+    }
+    match start.trim_ascii_start().first()? {
+        b'{' => Some("a JSON file"),
+        _ if start.starts_with(b"program(") => Some("a MIL program"),
+        _ if !start.contains(&0) && std::str::from_utf8(start).is_ok() => Some("a text file"),
+        _ => None,
+    }
 }
 
 /// Keeps exactly the network's parameters.

@@ -46,27 +46,27 @@ impl Unigram {
     pub(super) fn best_path(&self, text: &[u8]) -> Vec<(Range<usize>, u32)> {
         let mut ends: Vec<Option<Best>> = vec![None; text.len() + 1];
         // Sums are rounded to fp32 where SentencePiece rounds them, so that ties fall alike.
-        let reach = |ends: &mut Vec<Option<Best>>, end: usize, score: f64, start, id| {
+        let reach = |ends: &mut Vec<Option<Best>>, end: usize, score: f32, start, id| {
             let best = &mut ends[end];
-            if best.is_none_or(|best| score > f64::from(best.score)) {
-                *best = Some(Best { score: score as f32, start, id });
+            if best.is_none_or(|best| score > best.score) {
+                *best = Some(Best { score, start, id });
             }
         };
         let mut start = 0;
         while start < text.len() {
-            let here = f64::from(ends[start].map_or(0.0, |best| best.score));
+            let here = ends[start].map_or(0.0, |best| best.score);
             let character = character_length(&text[start..]);
             let mut has_character = false;
             for (len, id) in self.trie.prefixes(&text[start..]) {
                 let score = match self.scores[id as usize] {
-                    Some(score) => f64::from(score),
-                    None => f64::from(len as f32 * self.best_score) - 0.1,
+                    Some(score) => score,
+                    None => (f64::from(len as f32 * self.best_score) - 0.1) as f32,
                 };
                 reach(&mut ends, start + len, score + here, start, id);
                 has_character |= len == character;
             }
             if !has_character {
-                let score = f64::from(self.unknown_score + here as f32);
+                let score = self.unknown_score + here;
                 reach(&mut ends, start + character, score, start, self.unknown);
             }
             start += character;

@@ -1,0 +1,317 @@
+//! Numbers in blocks that share scales, as ggml keeps them.
+
+use orion_tensor::f16;
+
+/// How a tensor's numbers are kept; the numbers are the format's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(non_camel_case_types, reason = "the names are the format's")]
+pub enum TensorKind {
+    /// fp32
+    F32 = 0,
+    /// fp16
+    F16 = 1,
+    /// bf16
+    BF16 = 30,
+    /// 32 numbers of 8 bits, a scale
+    Q8_0 = 8,
+    /// 32 numbers of 4 bits, a scale
+    Q4_0 = 2,
+    /// 32 numbers of 4 bits, a scale and a minimum
+    Q4_1 = 3,
+    /// 32 numbers of 5 bits, a scale
+    Q5_0 = 6,
+    /// 32 numbers of 5 bits, a scale and a minimum
+    Q5_1 = 7,
+    /// 256 numbers of 4 bits; scales and minima of 6 bits for every 32
+    Q4_K = 12,
+    /// 256 numbers of 5 bits; scales and minima of 6 bits for every 32
+    Q5_K = 13,
+    /// 256 numbers of 6 bits; scales of 8 bits for every 16
+    Q6_K = 14,
+}
+
+use TensorKind::*;
+
+impl TensorKind {
+    /// Every kind that is read.
+    pub const ALL: [Self; 11] = [F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K];
+
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| kind as u32 == number)
+    }
+
+    /// The names of kinds that are not read.
+    pub(super) fn name_of(number: u32) -> Option<&'static str> {
+        Some(match number {
+            9 => "Q8_1",
+            10 => "Q2_K",
+            11 => "Q3_K",
+            15 => "Q8_K",
+            16..=23 | 29 => "of an IQ kind",
+            24..=28 => "of a whole-number or fp64 kind",
+            34 | 35 => "of a ternary kind",
+            39 => "MXFP4",
+            _ => return None,
+        })
+    }
+
+    /// Its name in ggml.
+    pub fn name(self) -> &'static str {
+        match self {
+            F32 => "F32",
+            F16 => "F16",
+            BF16 => "BF16",
+            Q8_0 => "Q8_0",
+            Q4_0 => "Q4_0",
+            Q4_1 => "Q4_1",
+            Q5_0 => "Q5_0",
+            Q5_1 => "Q5_1",
+            Q4_K => "Q4_K",
+            Q5_K => "Q5_K",
+            Q6_K => "Q6_K",
+        }
+    }
+
+    /// Numbers in a block.
+    pub fn block_elements(self) -> usize {
+        match self {
+            F32 | F16 | BF16 => 1,
+            Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 => 32,
+            Q4_K | Q5_K | Q6_K => 256,
+        }
+    }
+
+    /// Bytes of a block.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            F32 => 4,
+            F16 | BF16 => 2,
+            Q8_0 => 34,
+            Q4_0 => 18,
+            Q4_1 => 20,
+            Q5_0 => 22,
+            Q5_1 => 24,
+            Q4_K => 144,
+            Q5_K => 176,
+            Q6_K => 210,
+        }
+    }
+
+    /// The numbers of whole blocks of a quantized kind.
+    ///
+    /// # Panics
+    /// When the kind is not quantized or a block is cut.
+    pub(super) fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
+        let blocks = bytes.chunks_exact(self.block_bytes());
+        assert!(blocks.remainder().is_empty(), "a block of {} is cut", self.name());
+        let mut out = vec![0.0; blocks.len() * self.block_elements()];
+        for (block, out) in blocks.zip(out.chunks_exact_mut(self.block_elements())) {
+            match self {
+                Q8_0 => q8_0(block, out),
+                Q4_0 => q4(half(block, 0), 8.0, 0.0, &block[2..], out),
+                Q4_1 => q4(half(block, 0), 0.0, half(block, 2), &block[4..], out),
+                Q5_0 => q5(half(block, 0), 16.0, 0.0, &block[2..], out),
+                Q5_1 => q5(half(block, 0), 0.0, half(block, 2), &block[4..], out),
+                Q4_K => q4_k(block, out),
+                Q5_K => q5_k(block, out),
+                Q6_K => q6_k(block, out),
+                F32 | F16 | BF16 => unreachable!("not quantized"),
+            }
+        }
+        out
+    }
+}
+
+fn half(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+fn q8_0(block: &[u8], out: &mut [f32]) {
+    let scale = half(block, 0);
+    for (value, &byte) in out.iter_mut().zip(&block[2..]) {
+        *value = scale * f32::from(byte as i8);
+    }
+}
+
+/// 16 bytes: low halves are the first 16 numbers, high halves the last.
+fn q4(scale: f32, zero: f32, minimum: f32, quants: &[u8], out: &mut [f32]) {
+    for (i, &byte) in quants[..16].iter().enumerate() {
+        out[i] = (f32::from(byte & 15) - zero) * scale + minimum;
+        out[i + 16] = (f32::from(byte >> 4) - zero) * scale + minimum;
+    }
+}
+
+/// Four bytes with the fifth bit of every number, then as in [`q4`].
+fn q5(scale: f32, zero: f32, minimum: f32, quants: &[u8], out: &mut [f32]) {
+    let high = u32::from_le_bytes([quants[0], quants[1], quants[2], quants[3]]);
+    let fifth = |i: usize| ((high >> i & 1) as u8) << 4;
+    for (i, &byte) in quants[4..20].iter().enumerate() {
+        out[i] = (f32::from(byte & 15 | fifth(i)) - zero) * scale + minimum;
+        out[i + 16] = (f32::from(byte >> 4 | fifth(i + 16)) - zero) * scale + minimum;
+    }
+}
+
+/// Scale and minimum of the `i`-th 32 numbers, 6 bits each, from 12 bytes.
+fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
+    let (scale, minimum) = if i < 4 {
+        (packed[i] & 63, packed[i + 4] & 63)
+    } else {
+        (packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4)
+    };
+    (f32::from(scale), f32::from(minimum))
+}
+
+fn q4_k(block: &[u8], out: &mut [f32]) {
+    let (scale, minimum) = (half(block, 0), half(block, 2));
+    let quants = block[16..144].chunks_exact(32);
+    for (pair, (quants, out)) in quants.zip(out.chunks_exact_mut(64)).enumerate() {
+        for (second, out) in out.chunks_exact_mut(32).enumerate() {
+            let (s, m) = scale_and_minimum(&block[4..16], 2 * pair + second);
+            let (s, m) = (scale * s, minimum * m);
+            for (value, &byte) in out.iter_mut().zip(quants) {
+                *value = s * f32::from(byte >> (4 * second) & 15) - m;
+            }
+        }
+    }
+}
+
+fn q5_k(block: &[u8], out: &mut [f32]) {
+    let (scale, minimum) = (half(block, 0), half(block, 2));
+    let high = &block[16..48];
+    let quants = block[48..176].chunks_exact(32);
+    for (pair, (quants, out)) in quants.zip(out.chunks_exact_mut(64)).enumerate() {
+        for (second, out) in out.chunks_exact_mut(32).enumerate() {
+            let group = 2 * pair + second;
+            let (s, m) = scale_and_minimum(&block[4..16], group);
+            let (s, m) = (scale * s, minimum * m);
+            for ((value, &byte), &high) in out.iter_mut().zip(quants).zip(high) {
+                let quant = byte >> (4 * second) & 15 | (high >> group & 1) << 4;
+                *value = s * f32::from(quant) - m;
+            }
+        }
+    }
+}
+
+fn q6_k(block: &[u8], out: &mut [f32]) {
+    let scale = half(block, 208);
+    for (part, out) in out.chunks_exact_mut(128).enumerate() {
+        let low = &block[64 * part..][..64];
+        let high = &block[128 + 32 * part..][..32];
+        let scales = &block[192 + 8 * part..][..8];
+        for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
+            for (i, value) in out.iter_mut().enumerate() {
+                let byte = low[i + 32 * (quarter % 2)] >> (4 * (quarter / 2)) & 15;
+                let quant = byte | (high[i] >> (2 * quarter) & 3) << 4;
+                let own = f32::from(scales[2 * quarter + i / 16] as i8);
+                *value = scale * own * (f32::from(quant) - 32.0);
+            }
+        }
+    }
+}
+
+/// Appends `values`, a multiple of 32, as [`TensorKind::Q8_0`]: in every block the largest
+/// magnitude becomes 127, and numbers are rounded away from zero at halves, as ggml does.
+pub(super) fn quantize_q8_0(values: &[f32], out: &mut Vec<u8>) {
+    for block in values.chunks_exact(32) {
+        let largest = block.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let scale = largest / 127.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        out.extend(f16::from_f32(scale).to_le_bytes());
+        out.extend(block.iter().map(|v| (v * inverse).round() as i8 as u8));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definitions, one number at a time: where its bits lie in the block, by its index.
+    fn naive(kind: TensorKind, block: &[u8], i: usize) -> f32 {
+        let bit = |byte: usize, bit: usize| u32::from(block[byte] >> bit & 1);
+        let bits = |byte: usize, from: usize, count: usize| {
+            (0..count).map(|n| bit(byte, from + n) << n).sum::<u32>() as f32
+        };
+        let packed = |start: usize, j: usize| {
+            // Bits 0..6 of the first four, then low and high parts.
+            if j < 4 {
+                (bits(start + j, 0, 6), bits(start + j + 4, 0, 6))
+            } else {
+                (
+                    bits(start + j + 4, 0, 4) + 16.0 * bits(start + j - 4, 6, 2),
+                    bits(start + j + 4, 4, 4) + 16.0 * bits(start + j, 6, 2),
+                )
+            }
+        };
+        let nibble = |start: usize| bits(start + i % 16, 4 * (i / 16), 4);
+        match kind {
+            Q8_0 => half(block, 0) * f32::from(block[2 + i] as i8),
+            Q4_0 => (nibble(2) - 8.0) * half(block, 0),
+            Q4_1 => nibble(4) * half(block, 0) + half(block, 2),
+            Q5_0 => (nibble(6) + 16.0 * bits(2 + i / 8, i % 8, 1) - 16.0) * half(block, 0),
+            Q5_1 => {
+                (nibble(8) + 16.0 * bits(4 + i / 8, i % 8, 1)) * half(block, 0) + half(block, 2)
+            }
+            Q4_K | Q5_K => {
+                let group = i / 32;
+                let (scale, minimum) = packed(4, group);
+                let start = if kind == Q4_K { 16 } else { 48 };
+                let low = bits(start + 32 * (group / 2) + i % 32, 4 * (group % 2), 4);
+                let high = if kind == Q4_K { 0.0 } else { bits(16 + i % 32, group, 1) };
+                half(block, 0) * scale * (low + 16.0 * high) - half(block, 2) * minimum
+            }
+            Q6_K => {
+                let (part, quarter, l) = (i / 128, i % 128 / 32, i % 32);
+                let low = bits(64 * part + 32 * (quarter % 2) + l, 4 * (quarter / 2), 4);
+                let high = bits(128 + 32 * part + l, 2 * quarter, 2);
+                let own = f32::from(block[192 + 8 * part + 2 * quarter + l / 16] as i8);
+                half(block, 208) * own * (low + 16.0 * high - 32.0)
+            }
+            F32 | F16 | BF16 => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn every_kind_equals_its_definition() {
+        let mut state = 0x9e37_79b9u32;
+        for kind in TensorKind::ALL.into_iter().skip(3) {
+            let mut block: Vec<u8> = (0..kind.block_bytes() * 3)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24) as u8
+                })
+                .collect();
+            for block in block.chunks_exact_mut(kind.block_bytes()) {
+                // Scales that are numbers.
+                let at = if kind == Q6_K { 208 } else { 0 };
+                block[at..at + 2].copy_from_slice(&f16::from_f32(0.037).to_le_bytes());
+                if matches!(kind, Q4_1 | Q5_1 | Q4_K | Q5_K) {
+                    block[2..4].copy_from_slice(&f16::from_f32(-0.21).to_le_bytes());
+                }
+            }
+            let fast = kind.dequantize(&block);
+            let n = kind.block_elements();
+            assert_eq!(fast.len(), 3 * n);
+            for (i, value) in fast.iter().enumerate() {
+                let block = &block[i / n * kind.block_bytes()..][..kind.block_bytes()];
+                assert_eq!(*value, naive(kind, block, i % n), "{} {i}", kind.name());
+            }
+        }
+    }
+
+    #[test]
+    fn q8_0_is_off_by_half_a_scale_at_most() {
+        let values: Vec<f32> = (0..96).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let mut bytes = Vec::new();
+        quantize_q8_0(&values, &mut bytes);
+        assert_eq!(bytes.len(), 3 * 34);
+        for (i, (back, value)) in Q8_0.dequantize(&bytes).iter().zip(&values).enumerate() {
+            let scale = half(&bytes, i / 32 * 34);
+            // Half a step, and what the scale lost in fp16.
+            let most = scale * (0.5 + 127.0 / 2048.0);
+            assert!((back - value).abs() <= most, "{value} became {back}");
+        }
+        let mut zeros = Vec::new();
+        quantize_q8_0(&[0.0; 32], &mut zeros);
+        assert!(Q8_0.dequantize(&zeros).iter().all(|&v| v == 0.0));
+    }
+}
