@@ -7,7 +7,7 @@ pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
-pub(crate) use text::{Detokenize, Tokenize};
+pub(crate) use text::{Convert, Detokenize, ModelFormat, NumberType, Tokenize};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Tokenize(Tokenize),
     /// Turn token ids into text
     Detokenize(Detokenize),
+    /// Write a model in another format
+    Convert(Convert),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
     Compile(Compile),
     /// Print, check, convert, describe or run a MIL program

@@ -44,6 +44,7 @@ fn main() -> Exit {
         Command::Eval(a) => commands::eval::eval(&a, &printer),
         Command::Tokenize(a) => commands::tokenize::tokenize(&a, &printer),
         Command::Detokenize(a) => commands::tokenize::detokenize(&a, &printer),
+        Command::Convert(a) => commands::convert::convert(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),
         Command::Bench(a) => commands::bench::bench(&a, &printer),

@@ -8,7 +8,7 @@ use orion_tokenizer::{MergedParts, Parts, Piece, PieceKind, ScoredParts, Splitte
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// Names of splitting rules in `tokenizer.ggml.pre`, the one that is written first.
-const SPLITTERS: [(&str, Splitter); 10] = [
+pub(crate) const SPLITTERS: [(&str, Splitter); 10] = [
     ("gpt-2", Splitter::Gpt2),
     ("qwen2", Splitter::Qwen2),
     ("llama-bpe", Splitter::Llama3),

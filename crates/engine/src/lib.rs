@@ -5,11 +5,13 @@
 mod byte_counts;
 mod checkpoint;
 mod config;
+mod convert;
 mod data;
 mod error;
 mod evaluate;
 mod generate;
 mod generator;
+mod gguf_metadata;
 mod gguf_tokenizer;
 mod metrics;
 pub mod programs;
@@ -25,6 +27,7 @@ pub use config::{
     Heads, ModelSection, OptimizerSection, Order, SampleSection, Schedule, TrainConfig,
     TrainSection, edit_distance, network_of_preset,
 };
+pub use convert::{Numbers, Target, convert, model_bytes};
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate};

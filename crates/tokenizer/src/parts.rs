@@ -218,7 +218,10 @@ fn merged(parts: &MergedParts) -> Result<ByteLevel> {
         );
     }
     let mut model = ByteLevel::new(entries, merges, Rules::of(parts.splitter))?;
-    if let Some(name) = name_of(&parts.pieces, parts.bos)? {
+    // With GPT-2's rule, the separator begins texts without being told to.
+    if let Some(name) = name_of(&parts.pieces, parts.bos)?
+        && parts.bos != model.bos()
+    {
         model.begin_with(name);
     }
     Ok(model)

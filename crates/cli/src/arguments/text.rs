@@ -1,7 +1,8 @@
-//! The verbs between text and token ids.
+//! The verbs between text and token ids, and between formats of models.
 
 use super::Format;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -49,4 +50,65 @@ pub(crate) struct Detokenize {
     /// How to print texts: as they are, or as {"text": …} lines
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// Model to convert: a .gguf, a llama2.c or llm.c .bin, a Hugging Face directory, or a run
+    /// directory
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+
+    /// Format to write
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: ModelFormat,
+
+    /// File or directory to create
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+
+    /// How numbers are kept [default: as in the model]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<NumberType>,
+
+    /// Tokenizer to write with the model [default: the model's own]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_tokenizer")]
+    pub(crate) tokenizer: Option<PathBuf>,
+
+    /// Leave the tokenizer out
+    #[arg(long)]
+    pub(crate) no_tokenizer: bool,
+
+    /// Length of the key/value caches of an mlpackage [default: at most 512]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) context: Option<NonZeroUsize>,
+}
+
+/// Formats that models are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModelFormat {
+    /// A directory as Hugging Face's libraries read it
+    Safetensors,
+    /// A file of llama.cpp
+    Gguf,
+    /// A file of llama2.c, version 0
+    Llama2c,
+    /// A model file of llm.c
+    Llmc,
+    /// A Core ML package of the program that takes one token at a time
+    Mlpackage,
+}
+
+/// How numbers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NumberType {
+    /// fp32
+    F32,
+    /// fp16
+    F16,
+    /// bf16
+    Bf16,
+    /// Matrices in int8 with a scale for every 32; GGUF only
+    #[value(name = "q8_0")]
+    Q8_0,
 }

@@ -51,8 +51,8 @@ fn a_file_that_is_no_model() {
     ----- stdout -----
 
     ----- stderr -----
-    error: note.bin: file is malformed: llama2.c checkpoint: dim is 1936287860, expected something from 1 to 16777216 (at byte 0)
-    hint: a file without the llama2.c magic number is read as a version 0 checkpoint
+    error: note.bin: this is a text file, no model
+    hint: a model is a .gguf file, a .bin file of llama2.c or llm.c, a Hugging Face directory with config.json and safetensors, or a run or checkpoint directory
     ");
 }
 

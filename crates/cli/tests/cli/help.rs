@@ -11,6 +11,7 @@ fn every_verb_has_a_help_page() {
         "eval",
         "tokenize",
         "detokenize",
+        "convert",
         "compile",
         "mil",
         "mil print",
@@ -55,6 +56,7 @@ fn the_first_page_lists_the_verbs() {
       eval        Measure loss and perplexity of a model on a token file
       tokenize    Turn text into token ids
       detokenize  Turn token ids into text
+      convert     Write a model in another format
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
       mil         Print, check, convert, describe or run a MIL program
       bench       Measure models, programs and this machine, beside what the machine can do at most

@@ -75,3 +75,26 @@ pub fn hugging_face_name(name: &str) -> String {
     };
     format!("model.layers.{layer}.{part}")
 }
+
+/// A Llama parameter's name in Meta's files from its Hugging Face name: the inverse of
+/// [`hugging_face_name`].
+pub fn meta_name(name: &str) -> String {
+    const PARTS: [&str; 9] = [
+        "attention_norm.weight",
+        "attention.wq.weight",
+        "attention.wk.weight",
+        "attention.wv.weight",
+        "attention.wo.weight",
+        "ffn_norm.weight",
+        "feed_forward.w1.weight",
+        "feed_forward.w2.weight",
+        "feed_forward.w3.weight",
+    ];
+    let layer = name.strip_prefix("model.layers.").and_then(|n| n.split_once('.'));
+    let candidates: Vec<String> = match layer {
+        Some((layer, _)) => PARTS.iter().map(|part| format!("layers.{layer}.{part}")).collect(),
+        None => ["tok_embeddings.weight", "norm.weight", "output.weight"].map(str::to_owned).into(),
+    };
+    let found = candidates.into_iter().find(|candidate| hugging_face_name(candidate) == name);
+    found.unwrap_or_else(|| name.to_owned())
+}

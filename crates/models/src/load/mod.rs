@@ -6,7 +6,7 @@ mod llama2c;
 mod llmc;
 
 pub use gguf::gguf_name;
-pub use llama2c::hugging_face_name;
+pub use llama2c::{hugging_face_name, meta_name};
 
 use crate::{Network, ParameterSpec, WeightIndex, WeightStorage};
 use orion_tensor::{DType, Tensor};

@@ -1,0 +1,56 @@
+use crate::arguments::{Convert, ModelFormat, NumberType};
+use crate::exit::Exit;
+use crate::failure::Result;
+use crate::printer::Printer;
+use orion_engine::{Numbers, Target, load_model, model_bytes, open_tokenizer};
+use orion_tensor::DType;
+use std::num::NonZeroUsize;
+
+/// Length of caches unless asked otherwise, or shorter when the model takes less.
+const DEFAULT_CONTEXT: usize = 512;
+
+pub(crate) fn convert(arguments: &Convert, printer: &Printer) -> Result {
+    let model = load_model(&arguments.model)?;
+    let most = model.network.max_positions();
+    let target = match arguments.to {
+        ModelFormat::Safetensors => Target::SafeTensors,
+        ModelFormat::Gguf => Target::Gguf,
+        ModelFormat::Llama2c => Target::Llama2c,
+        ModelFormat::Llmc => Target::Llmc,
+        ModelFormat::Mlpackage => Target::MlPackage {
+            context: arguments.context.map_or(most.min(DEFAULT_CONTEXT), NonZeroUsize::get),
+        },
+    };
+    let takes_tokenizer = matches!(target, Target::SafeTensors | Target::Gguf);
+    let tokenizer_path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
+    let tokenizer = tokenizer_path
+        .filter(|_| takes_tokenizer && !arguments.no_tokenizer)
+        .map(|path| open_tokenizer(path, model.network.vocab_size()))
+        .transpose()?;
+    let numbers = arguments.dtype.map(|dtype| match dtype {
+        NumberType::F32 => Numbers::Float(DType::F32),
+        NumberType::F16 => Numbers::Float(DType::F16),
+        NumberType::Bf16 => Numbers::Float(DType::BF16),
+        NumberType::Q8_0 => Numbers::Q8_0,
+    });
+    let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
+    let written = orion_engine::convert(
+        &model,
+        tokenizer.as_ref(),
+        target,
+        numbers,
+        &arguments.out,
+        &mut |bytes| bar.set(bytes, arguments.out.display().to_string()),
+    );
+    drop(bar);
+    written?;
+    printer.data_line(arguments.out.display())?;
+    if tokenizer.is_none() && !arguments.no_tokenizer {
+        let why = match takes_tokenizer {
+            true => "no tokenizer lies beside the model; name one with --tokenizer",
+            false => "this format has no tokenizer inside; it needs its own file",
+        };
+        printer.say(format_args!("without a tokenizer: {why}"));
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,413 @@
+//! Models written in the formats of others.
+
+use crate::gguf_metadata::metadata;
+use crate::programs::step_program;
+use crate::{Error, ErrorKind, LoadedModel, Result};
+use orion_formats::gguf::{self, TensorKind, Value};
+use orion_formats::{ConfigFile, llama2c, llmc, rope_half_to_interleaved, safetensors};
+use orion_mil::bundle::Bundle;
+use orion_mil::package::save_mlpackage;
+use orion_models::{Network, StepShape, gguf_name, meta_name};
+use orion_tensor::{DType, Tensor};
+use orion_tokenizer::Tokenizer;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// A directory as Hugging Face's libraries read it.
+    SafeTensors,
+    /// A GGUF file.
+    Gguf,
+    /// A llama2.c file of version 0.
+    Llama2c,
+    /// A model file of llm.c.
+    Llmc,
+    /// A Core ML package of the program that takes one token at a time.
+    MlPackage {
+        /// Length of its key/value caches.
+        context: usize,
+    },
+}
+
+/// How numbers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// fp32, fp16 or bf16.
+    Float(DType),
+    /// Matrices in blocks of 32 int8 with a scale; GGUF only.
+    Q8_0,
+}
+
+/// Writes a model to `path`, which must not exist. `numbers` is how they are kept, as they are in
+/// the model when absent. `progress` gets the number of bytes written so far.
+///
+/// # Errors
+/// When something is there already, the format cannot express the model, naming what, or writing
+/// fails. What was written until then is removed.
+pub fn convert(
+    model: &LoadedModel,
+    tokenizer: Option<&Tokenizer>,
+    target: Target,
+    numbers: Option<Numbers>,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    if path.exists() {
+        return Err(Error::new(ErrorKind::File, "is there already").at(path));
+    }
+    let written = match target {
+        Target::SafeTensors => write_safetensors(model, tokenizer, numbers, path, progress),
+        Target::Gguf => write_gguf(model, tokenizer, numbers, path, progress),
+        Target::Llama2c => write_llama2c(model, numbers, path, progress),
+        Target::Llmc => write_llmc(model, numbers, path, progress),
+        Target::MlPackage { context } => write_package(model, numbers, context, path),
+    };
+    if written.is_err() {
+        // The first error says more than one about the rest of a file.
+        let _ =
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+    written
+}
+
+/// Bytes of the parameters as they are, to measure progress by.
+pub fn model_bytes(model: &LoadedModel) -> u64 {
+    model.parameters.values().map(|tensor| tensor.bytes().len() as u64).sum()
+}
+
+/// A file that says how much was written.
+struct Counted<'a> {
+    file: BufWriter<File>,
+    bytes: u64,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl<'a> Counted<'a> {
+    fn create(path: &Path, progress: &'a mut dyn FnMut(u64)) -> Result<Self> {
+        let file = File::create_new(path).map_err(|e| Error::io(path, e))?;
+        Ok(Self { file: BufWriter::new(file), bytes: 0, progress })
+    }
+
+    fn finish(mut self, path: &Path) -> Result<()> {
+        let flushed = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        flushed.map_err(|e| Error::io(path, e))
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Pieces, so that a large tensor moves the bar too.
+        let count = self.file.write(&bytes[..bytes.len().min(1 << 20)])?;
+        self.bytes += count as u64;
+        (self.progress)(self.bytes);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn refuse(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Mismatch, what)
+}
+
+fn of_formats(error: orion_formats::Error) -> Error {
+    let told = Error::new(ErrorKind::File, error.to_string());
+    match error.way_out() {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
+}
+
+fn float(numbers: Option<Numbers>, format: &str) -> Result<Option<DType>> {
+    match numbers {
+        None => Ok(None),
+        Some(Numbers::Float(dtype)) => Ok(Some(dtype)),
+        Some(Numbers::Q8_0) => Err(refuse(format!("{format} has no Q8_0 numbers"))
+            .hint("f32, f16 and bf16 can be written; GGUF has q8_0 too")),
+    }
+}
+
+/// The parameters in one element type; shared where they have it.
+fn parameters(model: &LoadedModel, dtype: Option<DType>) -> Result<BTreeMap<String, Tensor>> {
+    let convert = |(name, tensor): (&String, &Tensor)| {
+        let Some(dtype) = dtype.filter(|&dtype| dtype != tensor.dtype()) else {
+            return Ok((name.clone(), tensor.clone()));
+        };
+        let converted = Tensor::from_f64(dtype, tensor.shape(), &tensor.to_f64_vec());
+        orion_formats::check_finite(name, &converted).map_err(|_| {
+            refuse(format!("{name} has a number that is too large for {dtype}"))
+                .hint("bf16 has the range of fp32")
+        })?;
+        Ok((name.clone(), converted))
+    };
+    model.parameters.iter().map(convert).collect()
+}
+
+fn write_safetensors(
+    model: &LoadedModel,
+    tokenizer: Option<&Tokenizer>,
+    numbers: Option<Numbers>,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut tensors = parameters(model, float(numbers, "safetensors")?)?;
+    let mut widest = DType::BF16;
+    for (name, tensor) in &mut tensors {
+        if let Some(turned) = model.network.turned_for_files(name, tensor) {
+            *tensor = turned;
+        }
+        let is_wider = tensor.dtype() == DType::F32 || widest == DType::BF16;
+        widest = if is_wider { tensor.dtype() } else { widest };
+    }
+    let mut config = model.network.config_file();
+    let name = match widest {
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    let [bos, eos] = [tokenizer.and_then(Tokenizer::bos), tokenizer.and_then(Tokenizer::eos)];
+    match &mut config {
+        ConfigFile::Llama(c) | ConfigFile::Qwen3(c) => {
+            c.dtype = Some(name.to_owned());
+            c.bos_token_id = bos;
+            c.eos_token_ids = eos.into_iter().collect();
+        }
+        ConfigFile::Gpt2(c) => {
+            c.bos_token_id = bos;
+            c.eos_token_ids = eos.into_iter().collect();
+        }
+        ConfigFile::GolfBaseline(_) | ConfigFile::GolfWide(_) => {}
+    }
+    std::fs::create_dir(path).map_err(|e| Error::io(path, e))?;
+    let file = path.join("config.json");
+    let json = config.to_json().map_err(of_formats)?;
+    std::fs::write(&file, json).map_err(|e| Error::io(&file, e))?;
+    if let Some(tokenizer) = tokenizer {
+        tokenizer.save_in(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+    }
+    let file = path.join("model.safetensors");
+    let mut out = Counted::create(&file, progress)?;
+    // Readers of transformers want to know that the tensors are PyTorch's.
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let rows = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    safetensors::write(&mut out, rows, &metadata).map_err(of_formats)?;
+    out.finish(&file)
+}
+
+fn write_gguf(
+    model: &LoadedModel,
+    tokenizer: Option<&Tokenizer>,
+    numbers: Option<Numbers>,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let network = &model.network;
+    let mut keys = network_keys(network)?;
+    let file_type = match numbers {
+        Some(Numbers::Float(DType::F16)) => 1,
+        Some(Numbers::Float(DType::BF16)) => 32,
+        Some(Numbers::Q8_0) => 7,
+        _ => 0,
+    };
+    keys.push(("general.file_type".into(), Value::U32(file_type)));
+    keys.push(("general.quantization_version".into(), Value::U32(2)));
+    if let Some(tokenizer) = tokenizer {
+        keys.extend(metadata(tokenizer, network.vocab_size())?);
+    }
+    let mut entries = Vec::new();
+    for spec in network.parameters() {
+        let mut tensor = model.parameters[&spec.name].clone();
+        if let Some(heads) = interleaved_heads(network, &spec.name) {
+            tensor = rope_half_to_interleaved(&tensor, heads).map_err(of_formats)?;
+        }
+        let name = gguf_name(network, &spec.name)
+            .ok_or_else(|| refuse(format!("GGUF has no name for the tensor {}", spec.name)))?;
+        let kind = match numbers {
+            // Vectors stay fp32, as llama.cpp wants them.
+            _ if tensor.shape().len() < 2 => TensorKind::F32,
+            Some(Numbers::Q8_0) if tensor.shape()[1].is_multiple_of(32) => TensorKind::Q8_0,
+            Some(Numbers::Q8_0) => TensorKind::F16,
+            Some(Numbers::Float(dtype)) => kind_of(dtype),
+            None => kind_of(tensor.dtype()),
+        };
+        entries.push(gguf::Entry { name, tensor, kind });
+    }
+    let mut out = Counted::create(path, progress)?;
+    gguf::write(&mut out, &keys, &entries).map_err(of_formats)?;
+    out.finish(path)
+}
+
+fn kind_of(dtype: DType) -> TensorKind {
+    match dtype {
+        DType::F16 => TensorKind::F16,
+        DType::BF16 => TensorKind::BF16,
+        _ => TensorKind::F32,
+    }
+}
+
+/// The heads of a projection whose rows GGUF wants in the interleaved order of rotary positions.
+fn interleaved_heads(network: &Network, parameter: &str) -> Option<usize> {
+    let Network::Llama(config) = network else { return None };
+    if parameter.ends_with("self_attn.q_proj.weight") {
+        return Some(config.n_heads);
+    }
+    parameter.ends_with("self_attn.k_proj.weight").then_some(config.n_kv_heads)
+}
+
+fn network_keys(network: &Network) -> Result<Vec<(String, Value)>> {
+    let (architecture, sizes, numbers) = match network {
+        Network::Llama(c) | Network::Qwen3(orion_models::Qwen3Config(c)) => {
+            let is_llama = matches!(network, Network::Llama(_));
+            let mut sizes = vec![
+                ("vocab_size", c.vocab_size),
+                ("context_length", c.max_positions),
+                ("embedding_length", c.hidden_size),
+                ("block_count", c.n_layers),
+                ("feed_forward_length", c.intermediate_size),
+                ("attention.head_count", c.n_heads),
+                ("attention.head_count_kv", c.n_kv_heads),
+                ("attention.key_length", c.head_dim),
+                ("attention.value_length", c.head_dim),
+            ];
+            if is_llama {
+                sizes.push(("rope.dimension_count", c.head_dim));
+            }
+            let numbers = vec![
+                ("attention.layer_norm_rms_epsilon", c.norm_epsilon),
+                ("rope.freq_base", c.rope_theta),
+            ];
+            (if is_llama { "llama" } else { "qwen3" }, sizes, numbers)
+        }
+        Network::Gpt2(c) => {
+            let sizes = vec![
+                ("context_length", c.max_positions),
+                ("embedding_length", c.hidden_size),
+                ("block_count", c.n_layers),
+                ("feed_forward_length", c.intermediate_size),
+                ("attention.head_count", c.n_heads),
+            ];
+            ("gpt2", sizes, vec![("attention.layer_norm_epsilon", c.norm_epsilon)])
+        }
+        _ => {
+            return Err(refuse("GGUF knows no network of this family")
+                .hint("Llama, Qwen3 and GPT-2 can be written; safetensors takes every network"));
+        }
+    };
+    let mut keys = vec![
+        ("general.architecture".to_owned(), Value::Text(architecture.into())),
+        ("general.type".to_owned(), Value::Text("model".into())),
+    ];
+    for (name, size) in sizes {
+        let size = u32::try_from(size).map_err(|_| refuse(format!("{name} is {size}")))?;
+        keys.push((format!("{architecture}.{name}"), Value::U32(size)));
+    }
+    for (name, number) in numbers {
+        keys.push((format!("{architecture}.{name}"), Value::F32(number as f32)));
+    }
+    Ok(keys)
+}
+
+fn write_llama2c(
+    model: &LoadedModel,
+    numbers: Option<Numbers>,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let Network::Llama(c) = &model.network else {
+        return Err(refuse("llama2.c runs Llama networks only; this is another"));
+    };
+    if let Some(dtype) = float(numbers, "llama2.c")?.filter(|&dtype| dtype != DType::F32) {
+        return Err(refuse(format!("llama2.c files of version 0 are fp32, not {dtype}")));
+    }
+    let fixed = [
+        ("the base of rotary positions", c.rope_theta, 10_000.0),
+        ("the epsilon of norms", c.norm_epsilon, 1e-5),
+        ("the size of heads", c.head_dim as f64, c.hidden_size as f64 / c.n_heads as f64),
+    ];
+    for (what, value, wanted) in fixed {
+        if value != wanted {
+            return Err(refuse(format!(
+                "{what} is {value}; llama2.c has no place for it and takes {wanted}"
+            )));
+        }
+    }
+    let header = llama2c::Header {
+        dim: c.hidden_size,
+        hidden_dim: c.intermediate_size,
+        layers: c.n_layers,
+        heads: c.n_heads,
+        kv_heads: c.n_kv_heads,
+        vocab_size: c.vocab_size,
+        seq_len: c.max_positions,
+        shared_classifier: c.tied,
+    };
+    let mut tensors = BTreeMap::new();
+    for (name, mut tensor) in parameters(model, Some(DType::F32))? {
+        if let Some(heads) = interleaved_heads(&model.network, &name) {
+            tensor = rope_half_to_interleaved(&tensor, heads).map_err(of_formats)?;
+        }
+        tensors.insert(meta_name(&name), tensor);
+    }
+    let mut out = Counted::create(path, progress)?;
+    llama2c::write_v0(&mut out, &header, &tensors).map_err(of_formats)?;
+    out.finish(path)
+}
+
+fn write_llmc(
+    model: &LoadedModel,
+    numbers: Option<Numbers>,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let Network::Gpt2(c) = &model.network else {
+        return Err(refuse("llm.c runs GPT-2 networks only; this is another"));
+    };
+    let dtype = float(numbers, "llm.c")?;
+    if dtype == Some(DType::F16) {
+        return Err(refuse("llm.c has fp32 and bf16 numbers, not fp16"));
+    }
+    if !c.tied || c.intermediate_size != 4 * c.hidden_size || c.norm_epsilon != 1e-5 {
+        return Err(refuse(
+            "llm.c takes a classifier that is the embedding, an MLP of four times the width and \
+             1e-5 in norms; this model is otherwise",
+        ));
+    }
+    let header = llmc::Header {
+        max_positions: c.max_positions,
+        vocab_size: c.vocab_size,
+        layers: c.n_layers,
+        heads: c.n_heads,
+        hidden_size: c.hidden_size,
+    };
+    let mut out = Counted::create(path, progress)?;
+    llmc::write(&mut out, &header, &parameters(model, dtype)?).map_err(of_formats)?;
+    out.finish(path)
+}
+
+fn write_package(
+    model: &LoadedModel,
+    numbers: Option<Numbers>,
+    context: usize,
+    path: &Path,
+) -> Result<()> {
+    let dtype = float(numbers, "a Core ML package")?;
+    let most = model.network.max_positions();
+    if context == 0 || context > most {
+        return Err(refuse(format!("a context of {context}; this model takes 1 to {most} tokens")));
+    }
+    let mut kept = LoadedModel { parameters: parameters(model, dtype)?, ..model.clone() };
+    kept.tokenizer = None;
+    let index = kept.index(most);
+    let shape = StepShape { sequences: 1, tokens: 1, context };
+    let program = step_program(&kept.network, &index, shape);
+    let bundle = Bundle { program, weights: index.weights().clone() };
+    let summary = format!("The next token over key/value caches of {context} positions");
+    save_mlpackage(&bundle, path, &summary).map_err(|e| Error::new(ErrorKind::File, e.to_string()))
+}
