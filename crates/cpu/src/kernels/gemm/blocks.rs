@@ -9,7 +9,9 @@ use orion_tensor::DType;
 /// panel of B are within reach of the second-level cache.
 const SLAB: usize = 768;
 /// Up to so many lanes, all of K is one slab.
-const WHOLE: usize = 1024;
+const WHOLE: usize = 896;
+/// Floats that are this far apart share a set of a first-level cache.
+const ONE_SET: isize = 1024;
 /// Tiles of rows in one block of A, at most.
 const TILES: usize = 8;
 /// Lanes of a block of B that a block of A is multiplied with: most of a second-level cache.
@@ -53,7 +55,9 @@ impl Blocks {
             Precision::F32 => m.dtype == DType::F32,
             Precision::Bf16 => pair == 2 && m.dtype == DType::BF16,
         };
-        let direct_a = as_it_is(a) && a.column == 1 && k.is_multiple_of(pair);
+        // Down a column, lanes may be at any distance that does not put all into one set of a cache.
+        let spread = a.row == 1 && pair == 1 && a.column % ONE_SET != 0;
+        let direct_a = as_it_is(a) && (a.column == 1 && k.is_multiple_of(pair) || spread);
         let whole_tiles = kernel.masks || n.is_multiple_of(kernel.columns);
         let small = m <= FEW_ROWS && n * k <= PACKED_B;
         let direct_b = as_it_is(b) && pair == 1 && b.column == 1 && whole_tiles && small;

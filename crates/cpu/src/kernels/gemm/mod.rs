@@ -370,7 +370,9 @@ impl Product {
         let a = unsafe { self.a.at(rows.0, k0) };
         if self.blocks.direct_a {
             let row = a.row * a.dtype.size_bytes() as isize;
-            return (a.pointer, row, 4, row * height as isize);
+            // Along K, pairs are read from what is contiguous.
+            let step = if a.column == 1 { 4 } else { a.column * 4 };
+            return (a.pointer, row, step, row * height as isize);
         }
         let source = Source::rows(a, rows.1, depth);
         let lanes = depth.div_ceil(pair);

@@ -7,6 +7,9 @@ use std::arch::x86_64::*;
 /// How far ahead rows are asked for, in bytes: rows are too many for the machine to notice.
 const AHEAD: usize = 256;
 
+/// The same in rows, where whole rows are read one after another.
+const ROWS_AHEAD: usize = 16;
+
 /// Elements in memory.
 trait Element {
     const BYTES: usize;
@@ -221,15 +224,23 @@ unsafe fn panels_inner<L: Lane, E: Element>(
             for lane in 0..lanes {
                 let k = lane * L::PAIR;
                 let from = pointer.offset(k as isize * along * bytes);
+                for row in ROWS_AHEAD..ROWS_AHEAD + L::PAIR {
+                    let row = from.wrapping_offset(row as isize * along * bytes);
+                    for line in (0..count * E::BYTES).step_by(64) {
+                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast());
+                    }
+                }
+                let mut to = to.add(lane * width);
                 for start in (0..count).step_by(width) {
-                    let to = to.add(start / width * apart + lane * width);
                     for i in (0..width).step_by(16) {
-                        let here = (count - start).min(width).saturating_sub(i);
+                        // What is past the width, the next lane overwrites.
                         let from = from.wrapping_add((start + i) * E::BYTES);
-                        let v = L::across::<E>(from, along * bytes, depth - k, first(here));
-                        // Past the width, the next lane overwrites it.
+                        let here = count - start;
+                        let mask = if here >= i + 16 { !0 } else { first(here.saturating_sub(i)) };
+                        let v = L::across::<E>(from, along * bytes, depth - k, mask);
                         _mm512_storeu_si512(to.add(i).cast(), v);
                     }
+                    to = to.add(apart);
                 }
             }
             return;
