@@ -2,6 +2,7 @@
 
 use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
+pub(crate) use orion_cpu::Precision as Products;
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
 use orion_models::WeightStorage;
@@ -12,14 +13,6 @@ use std::sync::Arc;
 
 /// The names that [`device_named`] takes, besides `auto`.
 const NAMES: [&str; 2] = ["cpu", "cpu:reference"];
-
-/// What matrix products are computed in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Products {
-    #[default]
-    F32,
-    Bf16,
-}
 
 impl Precision {
     /// What the device computes products in.
@@ -64,15 +57,15 @@ pub(crate) fn device_named(
     products: Products,
 ) -> Result<Arc<dyn Device>> {
     match name {
-        "auto" | "cpu" | "cpu:reference" if products == Products::Bf16 => {
-            Err(Failure::usage("products in bf16 are not there yet"))
-        }
         "auto" | "cpu" => {
             let options =
                 threads.map_or_else(CpuOptions::default, |n| CpuOptions::with_threads(n.get()));
-            Ok(Arc::new(Cpu::new(options)))
+            Ok(Arc::new(Cpu::new(options.with_precision(products))))
         }
-        "cpu:reference" => Ok(Arc::new(Reference)),
+        "cpu:reference" => Ok(match products {
+            Products::F32 => Arc::new(Reference),
+            other => Arc::new(Reference.with_precision(other)),
+        }),
         "ane" => Err(Failure::usage("the device `ane` is not built yet")
             .hint("it will need a Mac with Apple silicon; `cpu` runs the same programs anywhere")),
         other => Err(Failure::usage(format!("there is no device `{other}`"))
