@@ -4,12 +4,13 @@
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use orion_compile::autodiff::gradients;
+use orion_compile::optimizer::{AdamWConfig, ParameterSpec};
 use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_cpu::machine::Meter;
 use orion_cpu::{Cpu, CpuOptions, Precision};
 use orion_mil::composite::HeadShape;
 use orion_mil::op::{Reduction, Unary};
-use orion_mil::{Builder, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
+use orion_mil::{Builder, Function, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_runtime::{Bindings, Device, PortKind, Surface};
 use orion_tensor::{DType, Tensor};
 use std::thread;
@@ -126,13 +127,12 @@ impl Kernels {
                 vec![b.conv_1x1(x, w, None)]
             });
         }
-        let count = 16_000_000;
-        self.measure(
-            "AdamW in place, 28 B a parameter",
-            28.0 * count as f64,
-            &Weights::new(),
-            |b| adamw(b, count),
-        );
+        self.measure("sum of squares", 4.0 * 16e6, &Weights::new(), |b| {
+            let x = input(b, "x", &[16_000_000]);
+            vec![b.reduce(Reduction::SumSquare, x, &[0], false)]
+        });
+        // The gradient is read once more for its norm.
+        self.updates("AdamW and norm, 32 B a parameter", 32.0 * 16e6, adamw(16_000_000));
         for (name, shape, axis) in [
             ("softmax rows 3072x256", [3072, 256, 1], 1),
             ("softmax columns 32000x256", [1, 32000, 256], 1),
@@ -143,14 +143,56 @@ impl Kernels {
                 vec![b.softmax(x, axis)]
             });
         }
-        self.measure("gelu 3072x256", 8.0 * 3072.0 * 256.0, &Weights::new(), |b| {
+        self.writes("gelu 3072x256", 8.0 * 3072.0 * 256.0, |b| {
             let x = input(b, "x", &[3072, 256]);
             vec![b.gelu(x, orion_mil::op::GeluMode::Exact)]
         });
-        self.measure("transpose 2048x2048", 8.0 * 2048.0 * 2048.0, &Weights::new(), |b| {
+        self.writes("silu and its gradient 2048x256", 16.0 * 2048.0 * 256.0, |b| {
+            let (x, y) = (input(b, "x", &[2048, 256]), input(b, "y", &[2048, 256]));
+            let silu = b.unary(Unary::Silu, x);
+            let forward = b.mul(silu, y);
+            let gate = b.unary(Unary::Sigmoid, x);
+            let rest = b.sub(gate, silu);
+            let part = b.mul(silu, rest);
+            let slope = b.add(gate, part);
+            vec![forward, slope]
+        });
+        self.writes("rotary embedding 12x64x256", 8.0 * 12.0 * 64.0 * 256.0, |b| {
+            let x = input(b, "x", &[12, 64, 256]);
+            let (cos, sin) = (input(b, "cos", &[1, 32, 256]), input(b, "sin", &[1, 32, 256]));
+            let low = b.slice(x, &[0, 0, 0], &[12, 32, 256]);
+            let high = b.slice(x, &[0, 32, 0], &[12, 32, 256]);
+            let (a, c) = (b.mul(low, cos), b.mul(high, sin));
+            let (d, e) = (b.mul(low, sin), b.mul(high, cos));
+            let (first, second) = (b.sub(a, c), b.add(d, e));
+            vec![b.concat(&[first, second], 1)]
+        });
+        self.writes("sum scaled by row and column", 12.0 * 768.0 * 256.0, |b| {
+            let (x, y) = (input(b, "x", &[768, 256]), input(b, "y", &[768, 256]));
+            let (row, column) = (input(b, "row", &[1, 256]), input(b, "column", &[768, 1]));
+            let sum = b.add(x, y);
+            let scaled = b.mul(sum, row);
+            vec![b.mul(scaled, column)]
+        });
+        self.writes("transpose 2048x2048", 8.0 * 2048.0 * 2048.0, |b| {
             let x = input(b, "x", &[2048, 2048]);
             vec![b.transpose(x, &[1, 0])]
         });
+    }
+
+    /// Times a program that writes what it reads next to the bandwidth of both.
+    fn writes(&mut self, name: &str, bytes: f64, build: impl FnOnce(&mut Builder) -> Vec<ValueId>) {
+        self.updates(name, bytes, built(build));
+    }
+
+    /// The same of a whole function.
+    fn updates(&mut self, name: &str, bytes: f64, function: Function) {
+        if !name.contains(&self.name) {
+            return;
+        }
+        let Self { device, meter, .. } = self;
+        let limit = || meter.adamw_bandwidth();
+        report(name, bytes, run(device, &Weights::new(), function, limit));
     }
 
     /// Times a program of one product next to the peak rate of multiply-adds.
@@ -163,7 +205,7 @@ impl Kernels {
             Precision::Bf16 => meter.bf16_flops().unwrap_or_else(|| meter.f32_flops()),
             _ => meter.f32_flops(),
         };
-        report(name, flops, run(device, &Weights::new(), |b| vec![build(b)], limit));
+        report(name, flops, run(device, &Weights::new(), built(|b| vec![build(b)]), limit));
     }
 
     /// Times a program next to the bandwidth of reading.
@@ -178,7 +220,7 @@ impl Kernels {
             return;
         }
         let Self { device, meter, .. } = self;
-        report(name, bytes, run(device, weights, build, || meter.read_bandwidth()));
+        report(name, bytes, run(device, weights, built(build), || meter.read_bandwidth()));
     }
 }
 
@@ -186,25 +228,19 @@ fn input(b: &mut Builder, name: &str, shape: &[usize]) -> ValueId {
     b.input(name, TensorType::new(DType::F32, shape))
 }
 
-fn adamw(b: &mut Builder, count: usize) -> Vec<ValueId> {
-    let [p, m, v, g] = ["p", "m", "v", "g"].map(|name| input(b, name, &[count]));
-    let rate = input(b, "rate", &[]);
-    let (old, new) = (b.scale(m, 0.9), b.scale(g, 0.1));
-    let m = b.add(old, new);
-    let square = b.mul(g, g);
-    let (old, new) = (b.scale(v, 0.99), b.scale(square, 0.01));
-    let v = b.add(old, new);
-    let root = b.unary(Unary::Sqrt, v);
-    let bottom = b.offset(root, 1e-8);
-    let step = b.div(m, bottom);
-    let decay = b.scale(p, 0.1);
-    let step = b.add(step, decay);
-    let step = b.mul(step, rate);
-    let p = b.sub(p, step);
-    for (value, name) in [(p, "next_p"), (m, "next_m"), (v, "next_v")] {
-        b.rename(value, name);
-    }
-    vec![p, m, v]
+/// AdamW as training runs it.
+fn adamw(count: usize) -> Function {
+    let name = "w".to_owned();
+    let parameter = ParameterSpec { name, shape: vec![count], weight_decay: true };
+    let config =
+        AdamWConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip: Some(1.0) };
+    orion_compile::optimizer::adamw(&[parameter], &config)
+}
+
+fn built(build: impl FnOnce(&mut Builder) -> Vec<ValueId>) -> Function {
+    let mut builder = Builder::new("main");
+    let results = build(&mut builder);
+    builder.finish(&results)
 }
 
 /// Causal attention of one sequence, 12 heads of 64.
@@ -238,18 +274,9 @@ fn report(name: &str, work: f64, (seconds, limit): (f64, f64)) {
 fn run(
     device: &Cpu,
     weights: &Weights,
-    build: impl FnOnce(&mut Builder) -> Vec<ValueId>,
+    function: Function,
     limit: impl FnMut() -> f64,
 ) -> (f64, f64) {
-    let mut builder = Builder::new("main");
-    let results = build(&mut builder);
-    let mut function = builder.finish(&results);
-    let pairs: Vec<(String, String)> = results
-        .iter()
-        .map(|&r| function.value_name(r).to_owned())
-        .filter_map(|name| name.strip_prefix("next_").map(|i| (name.clone(), i.to_owned())))
-        .collect();
-    function.set_in_place(pairs.iter().map(|(o, i)| (o.as_str(), i.as_str())));
     run_program(device, &Program::with_function(function), weights, limit)
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn info(step: &Step) -> StepInfo {
         Kind::Map(Map { moved: Some(_), .. }) => "window",
         Kind::Map(map) if map.program.instructions.is_empty() => "copy",
         Kind::Map(_) => "map",
+        Kind::Adamw(_) => "AdamW",
         Kind::Reduce(_) => "reduce",
         Kind::Contraction(_) => "product",
         Kind::Attention(_) => "attention",
@@ -137,7 +138,10 @@ fn form(step: &Step) -> String {
             return text;
         }
         Kind::Map(map) => word(instructions(&map.program)),
-        Kind::Reduce(reduce) => word(instructions(&reduce.reduced.program)),
+        Kind::Reduce(reduce) => {
+            word(instructions(&reduce.reduced.program));
+            word(if reduce.reduced.squared { "squares" } else { "" }.to_owned());
+        }
         _ => {}
     }
     let shapes = |views: &[View]| {

@@ -5,6 +5,7 @@
 //! inputs only where the kernel allows it.
 #![expect(unsafe_code, reason = "threads write disjoint parts of one arena through pointers")]
 
+pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod convert;
 pub(crate) mod gemm;

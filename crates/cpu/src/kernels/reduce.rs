@@ -2,7 +2,7 @@
 
 use super::Pointers;
 use super::isa::multiversion;
-use super::tile::{Source, Tile, TileProgram, evaluate};
+use super::tile::{Registers, Source, Tile, TileProgram, evaluate};
 use std::ops::Range;
 
 /// How two values become one.
@@ -60,6 +60,8 @@ pub(crate) struct Reduced {
     pub program: TileProgram,
     pub register: usize,
     pub combine: Combine,
+    /// Whether squares are combined, of rows.
+    pub squared: bool,
 }
 
 multiversion! {
@@ -89,6 +91,7 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
     let whole_rows = columns.len() == program.inner && program.inner <= program.tile;
     let rows_at_once = if whole_rows { program.tile / program.inner.max(1) } else { 1 };
     let first = outputs.start;
+    let mut all = Registers::new(program);
     let mut k = outputs.start;
     while k < outputs.end {
         if per_output == 1 && whole_rows {
@@ -96,13 +99,14 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
             let rows = rows_at_once.min(outputs.end - k);
             let tile = Tile { row: k, rows, start: 0, len: program.inner };
             // SAFETY: the tile is inside the iteration space.
-            let registers = unsafe { evaluate::<FMA>(program, pointers, tile, scratch) };
+            unsafe { evaluate::<FMA>(program, pointers, tile, scratch, &mut all) };
+            let source = all.get(reduced.register);
             for row in 0..rows {
                 let mut sums = [reduced.combine.start(); LANES];
                 // SAFETY: the register has a lane for every element of the tile.
                 unsafe {
                     let n = program.inner;
-                    fold(reduced.combine, registers[reduced.register], row * n, n, &mut sums);
+                    fold(reduced, source, row * n, n, &mut sums);
                     *to.add(k - first + row) = across(reduced.combine, sums);
                 }
             }
@@ -120,8 +124,9 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
                 let mut sums = [reduced.combine.start(); LANES];
                 // SAFETY: as above.
                 unsafe {
-                    let registers = evaluate::<FMA>(program, pointers, tile, scratch);
-                    fold(reduced.combine, registers[reduced.register], 0, rows * len, &mut sums);
+                    evaluate::<FMA>(program, pointers, tile, scratch, &mut all);
+                    let source = all.get(reduced.register);
+                    fold(reduced, source, 0, rows * len, &mut sums);
                 }
                 total = reduced.combine.of(total, across(reduced.combine, sums));
                 start += len;
@@ -134,35 +139,56 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
     }
 }
 
+/// Asks for the memory 1 KiB further on, past the caches: processors that look ahead by
+/// themselves stop at the end of a page.
+#[inline(always)]
+fn fetch_ahead(block: &[f32; LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in block.as_chunks::<16>().0 {
+        // SAFETY: a hint about any address has no effect that a program could see.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_NTA>(line.as_ptr().wrapping_add(256).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
 /// # Safety
 /// A source of lanes has `from + n` of them.
 #[inline(always)]
-unsafe fn fold(combine: Combine, source: Source, from: usize, n: usize, sums: &mut [f32; LANES]) {
+unsafe fn fold(reduced: &Reduced, source: Source, from: usize, n: usize, sums: &mut [f32; LANES]) {
     macro_rules! each {
         ($c:expr) => {
+            each!($c, |x: f32| x)
+        };
+        ($c:expr, $f:expr) => {
             match source {
                 Source::Lanes(lanes) => {
                     // SAFETY: the caller's promise.
                     let x = unsafe { std::slice::from_raw_parts(lanes.cast::<f32>().add(from), n) };
                     let (blocks, rest) = x.as_chunks::<LANES>();
                     for block in blocks {
+                        fetch_ahead(block);
                         for i in 0..LANES {
-                            sums[i] = $c.of(sums[i], block[i]);
+                            sums[i] = $c.of(sums[i], $f(block[i]));
                         }
                     }
                     for (sum, &x) in sums.iter_mut().zip(rest) {
-                        *sum = $c.of(*sum, x);
+                        *sum = $c.of(*sum, $f(x));
                     }
                 }
                 Source::Number(bits) => {
                     for i in 0..n {
-                        sums[i % LANES] = $c.of(sums[i % LANES], f32::from_bits(bits));
+                        sums[i % LANES] = $c.of(sums[i % LANES], $f(f32::from_bits(bits)));
                     }
                 }
             }
         };
     }
-    match combine {
+    match reduced.combine {
+        Combine::Sum if reduced.squared => each!(Combine::Sum, |x: f32| x * x),
         Combine::Sum => each!(Combine::Sum),
         Combine::Product => each!(Combine::Product),
         Combine::Maximum => each!(Combine::Maximum),
@@ -215,13 +241,15 @@ unsafe fn reduce_columns_inner<const FMA: bool>(
     let at_once = if whole { (program.tile / len).clamp(1, ROWS) } else { 1 };
     let mut totals = [reduced.combine.start(); COLUMNS];
     let mut sums = [reduced.combine.start(); COLUMNS];
+    let mut registers = Registers::new(program);
     let mut row = rows.start;
     let mut added = 0;
     while row < rows.end {
         let count = at_once.min(rows.end - row);
         let tile = Tile { row, rows: count, start: columns.start, len };
         // SAFETY: the tile is inside the iteration space; columns are at most a tile.
-        let source = unsafe { evaluate::<FMA>(program, pointers, tile, scratch)[reduced.register] };
+        unsafe { evaluate::<FMA>(program, pointers, tile, scratch, &mut registers) };
+        let source = registers.get(reduced.register);
         for r in 0..count {
             macro_rules! each {
                 ($c:expr) => {

@@ -65,6 +65,10 @@ pub(crate) struct TileProgram {
     /// Most columns of a tile: `tile`, or fewer where an input runs down columns in memory, so
     /// that a tile is nearly square and uses the whole of every cache line.
     pub reach: usize,
+    /// Rows of a tile.
+    pub rows_at_once: usize,
+    /// Tiles of a row.
+    pub per_row: usize,
 }
 
 /// A part of the iteration space: some whole rows, or a part of one.
@@ -89,6 +93,10 @@ impl TileProgram {
             }
         }
         for r in self.outputs.iter().map(|(r, _)| *r).chain(kept.iter().copied()) {
+            last[r] = usize::MAX;
+        }
+        // What is the same in every row is loaded once and has to stay.
+        for (r, _) in self.inputs.iter().enumerate().filter(|(_, a)| a.repeats()) {
             last[r] = usize::MAX;
         }
         self.slots = vec![0; registers];
@@ -122,6 +130,7 @@ impl TileProgram {
         self.tile = 1 << lanes.ilog2();
         let runs_down = self.inputs.iter().any(Access::runs_down);
         self.reach = if runs_down { SQUARE.min(self.tile) } else { self.tile };
+        (self.rows_at_once, self.per_row) = self.shape();
     }
 
     /// Lanes of scratch a thread needs.
@@ -135,23 +144,26 @@ impl TileProgram {
 
     /// Rows per tile where rows are short, and tiles per row where they are long.
     fn shape(&self) -> (usize, usize) {
-        if self.inner >= self.reach {
-            let rows = (self.tile / self.reach).min(self.rows()).max(1);
-            (rows, self.inner.div_ceil(self.reach))
-        } else {
-            ((self.tile / self.inner.max(1)).min(self.rows()).max(1), 1)
-        }
+        let columns = self.inner.clamp(1, self.reach);
+        let most = (self.tile / columns).clamp(1, self.rows().max(1));
+        let per_row = if self.inner >= self.reach { self.inner.div_ceil(self.reach) } else { 1 };
+        // Tiles that do not cross the end of an axis have rows at one distance.
+        let axis = self.outer.last().copied().unwrap_or(1);
+        let divisor = (1..=most).rev().find(|&rows| axis.is_multiple_of(rows)).unwrap_or(1);
+        let mut accesses = self.inputs.iter().chain(self.outputs.iter().map(|(_, a)| a));
+        let regular = accesses.all(|access| access.row.is_some());
+        (if regular || divisor * 2 < most { most } else { divisor }, per_row)
     }
 
     /// How many tiles cover the iteration space.
     pub(crate) fn tile_count(&self) -> usize {
-        let (rows, per_row) = self.shape();
-        if self.inner == 0 { 0 } else { self.rows().div_ceil(rows) * per_row }
+        let rows = self.rows_at_once;
+        if self.inner == 0 { 0 } else { self.rows().div_ceil(rows) * self.per_row }
     }
 
     /// The tile of that number.
     pub(crate) fn tile_at(&self, index: usize) -> Tile {
-        let (rows, per_row) = self.shape();
+        let (rows, per_row) = (self.rows_at_once, self.per_row);
         let row = index / per_row * rows;
         let start = index % per_row * self.reach;
         Tile {
@@ -172,6 +184,11 @@ impl Access {
     /// Whether neighbours in memory are neighbours in a column.
     fn runs_down(&self) -> bool {
         self.inner.abs() > 1 && self.outer.last() == Some(&1)
+    }
+
+    /// Whether it reads the same lanes in every row.
+    fn repeats(&self) -> bool {
+        self.inner != 0 && self.row == Some(0) && !self.outer.is_empty()
     }
 
     /// The distance of the rows of a tile, where it is the same for all of them.
@@ -198,8 +215,9 @@ impl Access {
 
     /// Whether a tile's elements lie side by side in memory.
     #[inline(always)]
-    fn is_dense(&self, tile: Tile) -> bool {
-        self.inner == 1 && (tile.rows == 1 || self.row == Some(tile.len as isize))
+    fn is_dense(&self, tile: Tile, outer: &[usize]) -> bool {
+        let distance = || self.row_distance(tile, outer);
+        self.inner == 1 && (tile.rows == 1 || distance() == Some(tile.len as isize))
     }
 }
 
@@ -274,7 +292,7 @@ unsafe fn widen_down(access: &Access, from: *const u8, tile: Tile, lanes: *mut u
 #[inline(always)]
 fn prefetch(program: &TileProgram, pointers: &Pointers, tile: Tile) {
     #[cfg(target_arch = "x86_64")]
-    for access in program.inputs.iter().filter(|a| a.is_dense(tile)) {
+    for access in program.inputs.iter().filter(|a| a.is_dense(tile, &program.outer)) {
         let size = access.dtype.size_bytes();
         let start = access.row_offset(tile.row, &program.outer) + tile.start as isize;
         let from = pointers.get(access.buffer).wrapping_offset(start * size as isize);
@@ -334,19 +352,45 @@ unsafe fn narrow(dtype: DType, lanes: Source, to: *mut u8, stride: isize, n: usi
     }
 }
 
+/// Where every register's lanes are, from tile to tile.
+pub(crate) struct Registers {
+    sources: [Source; MAX_REGISTERS],
+    /// Where the lanes of an input that repeats were loaded from, and how many.
+    loaded: [(*const u8, usize); MAX_REGISTERS],
+}
+
+impl Registers {
+    #[inline(always)]
+    pub(crate) fn new(program: &TileProgram) -> Self {
+        let mut sources = [Source::Number(0); MAX_REGISTERS];
+        let numbers = sources.iter_mut().skip(program.inputs.len());
+        numbers.zip(&program.numbers).for_each(|(to, &bits)| *to = Source::Number(bits));
+        Self { sources, loaded: [(std::ptr::null(), 0); MAX_REGISTERS] }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, register: usize) -> Source {
+        self.sources[register]
+    }
+}
+
 /// Evaluates every register of a program over one tile.
 ///
 /// # Safety
 /// Every access stays inside its buffer, `scratch` holds `scratch_lanes` lanes that nobody else
-/// uses, and no input overlaps what another thread writes meanwhile.
+/// uses, no input overlaps what another thread writes meanwhile, and `registers` are those of the
+/// program, which nothing else used since with another scratch or other contents of the buffers
+/// that repeat.
 #[inline(always)]
 pub(crate) unsafe fn evaluate<const FMA: bool>(
     program: &TileProgram,
     pointers: &Pointers,
     tile: Tile,
     scratch: *mut u32,
-) -> [Source; MAX_REGISTERS] {
-    let mut registers = [Source::Number(0); MAX_REGISTERS];
+    registers: &mut Registers,
+) {
+    let loaded = &mut registers.loaded;
+    let registers = &mut registers.sources;
     let n = tile.rows * tile.len;
     for (r, access) in program.inputs.iter().enumerate() {
         let size = access.dtype.size_bytes() as isize;
@@ -356,7 +400,7 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
         // SAFETY: inside the buffer by the caller's promise.
         let from = unsafe { base.offset(start * size) };
         let is_lane = matches!(access.dtype, DType::F32 | DType::I32);
-        let is_dense = access.is_dense(tile);
+        let is_dense = access.is_dense(tile, &program.outer);
         if is_lane && is_dense && from.cast::<u32>().is_aligned() {
             registers[r] = Source::Lanes(from.cast());
             continue;
@@ -371,6 +415,13 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
         // SAFETY: slots lie inside the scratch.
         let lanes = unsafe { scratch.add(program.slots[r] * program.tile) };
         registers[r] = Source::Lanes(lanes);
+        if access.repeats() {
+            let here = from.cast_const();
+            if loaded[r] == (here, n) {
+                continue;
+            }
+            loaded[r] = (here, n);
+        }
         if is_dense {
             // SAFETY: the tile's elements are inside the buffer, n fits the slot.
             unsafe { widen(access.dtype, from, 1, n, lanes) };
@@ -397,20 +448,15 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
             }
         }
     }
-    let first_number = program.inputs.len();
-    for (i, &bits) in program.numbers.iter().enumerate() {
-        registers[first_number + i] = Source::Number(bits);
-    }
-    let first = first_number + program.numbers.len();
+    let first = program.inputs.len() + program.numbers.len();
     for (i, instruction) in program.instructions.iter().enumerate() {
         // SAFETY: slots lie inside the scratch and differ from the operands' slots.
         unsafe {
             let lanes = scratch.add(program.slots[first + i] * program.tile);
-            execute::<FMA>(instruction, &registers, lanes, n);
+            execute::<FMA>(instruction, registers, lanes, n);
             registers[first + i] = Source::Lanes(lanes);
         }
     }
-    registers
 }
 
 #[inline(always)]
@@ -421,23 +467,24 @@ unsafe fn run_tiles_inner<const FMA: bool>(
     count: usize,
     scratch: *mut u32,
 ) {
+    let mut registers = Registers::new(program);
     for index in first..first + count {
         let tile = program.tile_at(index);
         if index + 1 < first + count {
             prefetch(program, pointers, program.tile_at(index + 1));
         }
         // SAFETY: the caller's promise is passed on.
-        let registers = unsafe { evaluate::<FMA>(program, pointers, tile, scratch) };
+        unsafe { evaluate::<FMA>(program, pointers, tile, scratch, &mut registers) };
         for (r, access) in &program.outputs {
             let size = access.dtype.size_bytes() as isize;
             let base = pointers.get(access.buffer);
-            let dense = access.is_dense(tile);
+            let dense = access.is_dense(tile, &program.outer);
             let steps = if dense { 1 } else { tile.rows };
             let n = if dense { tile.rows * tile.len } else { tile.len };
             for row in 0..steps {
                 let start = access.row_offset(tile.row + row, &program.outer)
                     + tile.start as isize * access.inner;
-                let source = match registers[*r] {
+                let source = match registers.get(*r) {
                     // SAFETY: the register has a lane for every element of the tile.
                     Source::Lanes(l) => Source::Lanes(unsafe { l.add(row * tile.len) }),
                     number => number,

@@ -21,7 +21,7 @@ pub(super) struct Expression {
     /// Broadcast to `shape`.
     pub(super) inputs: Vec<View>,
     numbers: Vec<u32>,
-    instructions: Vec<(Action, Vec<Operand>)>,
+    pub(super) instructions: Vec<(Action, Vec<Operand>)>,
 }
 
 impl Expression {
@@ -51,9 +51,32 @@ impl Expression {
         Operand::Number(bits)
     }
 
+    /// The result of an instruction; the same one for the same instruction.
     pub(super) fn push(&mut self, action: Action, operands: &[Operand]) -> Operand {
+        if let Action::Unary(Unary::Silu) = action {
+            // The gate by itself is wanted backwards as well.
+            let gate = self.push(Action::Unary(Unary::Sigmoid), operands);
+            return self.push(Action::Binary(Binary::Mul), &[operands[0], gate]);
+        }
+        let known = self.instructions.iter().position(|(a, o)| *a == action && o == operands);
+        if let Some(known) = known {
+            return Operand::Result(known);
+        }
         self.instructions.push((action, operands.to_vec()));
         Operand::Result(self.instructions.len() - 1)
+    }
+
+    /// Takes the square off a value that is one and nothing else's operand; says whether it was.
+    pub(super) fn take_square(&mut self, value: &mut Operand) -> bool {
+        let last = self.instructions.len().checked_sub(1).map(Operand::Result);
+        match self.instructions.last() {
+            Some((Action::Unary(Unary::Square), operands)) if last == Some(*value) => {
+                *value = operands[0];
+                self.instructions.pop();
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn unary(&mut self, kind: Unary, x: Operand) -> Operand {

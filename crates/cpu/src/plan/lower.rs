@@ -1,6 +1,7 @@
 //! Lowers units of operations to steps over views. Decides what is a view of something else and
 //! what gets a buffer, but not where buffers lie.
 
+use super::adamw::adamw;
 use super::attention::Found;
 use super::expression::{Expression, Operand};
 use super::fuse::{Node, Unit, units};
@@ -294,6 +295,9 @@ impl<'a> Lowering<'a> {
     pub(super) fn map(&mut self, expression: Expression, outputs: &[(Operand, View)]) {
         let reads = expression.inputs.clone();
         let writes = outputs.iter().map(|(_, v)| v.clone()).collect();
+        if let Some(update) = adamw(&expression, outputs) {
+            return self.step(Kind::Adamw(Box::new(update)), reads, writes);
+        }
         let program = expression.into_map(outputs);
         self.step(Kind::Map(Map { program, moved: None }), reads, writes);
     }

@@ -47,8 +47,9 @@ fn is_whole(view: &View, bytes: usize) -> bool {
     view.offset == 0 && view.is_dense() && view.element_count() * view.dtype.size_bytes() == bytes
 }
 
+/// Whether a step computes element by element.
 fn is_plain_map(step: &Step) -> bool {
-    matches!(&step.kind, Kind::Map(Map { moved: None, .. }))
+    matches!(&step.kind, Kind::Map(Map { moved: None, .. }) | Kind::Adamw(_))
 }
 
 /// Whether a step reads a buffer element by element as it writes `to`, the whole of another.

@@ -4,6 +4,7 @@
 //! views ([`lower`]), then give every buffer a place ([`memory`]): a bound surface, a constant,
 //! the memory of an operand that is not read again, or a part of one arena.
 
+mod adamw;
 mod attention;
 mod contract;
 mod expression;

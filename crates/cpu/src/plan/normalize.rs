@@ -196,8 +196,8 @@ impl Lowering<'_> {
     /// A reduction of an expression, with the reduced axes kept at size 1; f32.
     fn reduction(
         &mut self,
-        expression: Expression,
-        value: Operand,
+        mut expression: Expression,
+        mut value: Operand,
         combine: Combine,
         finish: Finish,
         axes: &[usize],
@@ -236,12 +236,14 @@ impl Lowering<'_> {
                 let size = |i: usize| made.2[i].iter().product::<usize>();
                 over = Over::Columns { outer: size(0), rows: size(1) };
                 partial = None;
-                let reduced = Reduced { program, register, combine };
+                let reduced = Reduced { program, register, combine, squared: false };
                 let reduce = Reduce { reduced, over, finish, to: to.clone(), partial };
                 self.step(Kind::Reduce(reduce), reads, vec![to.clone()]);
                 return to;
             }
         }
+        // Rows are squared while they are summed.
+        let squared = combine == Combine::Sum && expression.take_square(&mut value);
         let (made, result, groups) = expression.into_value(value, &[kept, axes.to_vec()]);
         (program, register) = (made, result);
         let outputs = element_count(&groups[0]);
@@ -252,7 +254,7 @@ impl Lowering<'_> {
         over = Over::Rows { outputs, per_output, parts };
         let mut writes = vec![to.clone()];
         writes.extend(partial.clone());
-        let reduced = Reduced { program, register, combine };
+        let reduced = Reduced { program, register, combine, squared };
         let reduce = Reduce { reduced, over, finish, to: to.clone(), partial };
         self.step(Kind::Reduce(reduce), reads, writes);
         to

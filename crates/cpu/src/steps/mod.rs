@@ -4,6 +4,7 @@
 //! memory and allocates nothing, except for [`Kind::Evaluate`].
 #![expect(unsafe_code, reason = "hands the plan's memory to kernels")]
 
+mod adamw;
 mod attention;
 mod contraction;
 mod evaluate;
@@ -13,6 +14,7 @@ mod reduce;
 mod softmax;
 mod statistics;
 
+pub(crate) use adamw::{Adamw, Scalar};
 pub(crate) use attention::{Attending, Attention, AttentionGradient, HeadOffsets, Masking};
 pub(crate) use contraction::{Contraction, Factor, Method};
 pub(crate) use evaluate::Evaluate;
@@ -58,6 +60,7 @@ impl Context<'_> {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Map(Map),
+    Adamw(Box<Adamw>),
     Reduce(Reduce),
     Contraction(Contraction),
     Attention(Attention),
@@ -107,6 +110,7 @@ impl Kind {
     pub(crate) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
         match self {
             Self::Map(map) => return map.run(context),
+            Self::Adamw(adamw) => adamw.run(context),
             Self::Reduce(reduce) => reduce.run(context),
             Self::Contraction(contraction) => contraction.run(context),
             Self::Attention(attention) => attention.run(context),
