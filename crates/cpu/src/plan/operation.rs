@@ -169,13 +169,29 @@ impl Lowering<'_> {
         }
     }
 
+    /// Operations that read a value, also by way of others that only look at it differently.
+    fn readers(&self, id: ValueId) -> Vec<usize> {
+        let mut readers = Vec::new();
+        let mut stack = self.uses[id.index()].clone();
+        while let Some(i) = stack.pop() {
+            match self.ops[i] {
+                Op::Reshape { .. } | Op::Identity { .. } | Op::Slice { .. } => {
+                    let output = self.function.body.operations[i].outputs[0];
+                    stack.extend(&self.uses[output.index()]);
+                }
+                _ => readers.push(i),
+            }
+        }
+        readers
+    }
+
     fn transpose(&mut self, x: ValueId, perm: &[usize], output: ValueId) {
         let view = self.view(x).permute(perm);
         let last = |v: &View| {
             let moved = v.shape.iter().zip(&v.strides).rev().find(|&(&n, _)| n != 1);
             moved.is_none_or(|(_, &s)| s == 1)
         };
-        let readers = &self.uses[output.index()];
+        let readers = self.readers(output);
         // Products take any strides; rows that stay rows cost nothing; one reader may as well
         // do the moving itself.
         let in_products = readers
