@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Quickstart(Quickstart),
     /// Continue a prompt
     Run(Run),
+    /// Talk with a chat model
+    Chat(Chat),
     /// Train a model, from random weights or from existing ones
     Train(Box<Train>),
     /// Measure loss and perplexity of a model on a token file
@@ -197,6 +199,43 @@ pub(crate) struct Sampling {
     /// Seed of the choice; the same seed gives the same text [default: another one each time]
     #[arg(short, long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// Model to talk with, one that has a chat template: a .gguf or a Hugging Face directory
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+
+    /// Tokenizer file [default: the one beside the model]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+
+    /// Who the assistant is and how it answers
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+
+    /// Tokens of an answer at most [default: until the model ends it]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+
+    /// Text that ends an answer; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+
+    /// Positions the model may look back on [default: what it was trained for]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+
+    /// How weights are kept and products computed [default: as the file has them, in fp32]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) precision: Option<Precision>,
+
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Args)]

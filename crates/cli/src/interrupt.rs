@@ -26,6 +26,11 @@ impl Interrupt {
         Self(asked)
     }
 
+    /// Forgets that somebody asked.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     /// Whether somebody asked.
     pub(crate) fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)

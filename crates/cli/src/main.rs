@@ -40,6 +40,7 @@ fn main() -> Exit {
     let result = match arguments.command {
         Command::Quickstart(a) => commands::quickstart::quickstart(&a, &printer),
         Command::Run(a) => commands::run::run(&a, &printer),
+        Command::Chat(a) => commands::chat::chat(&a, &printer),
         Command::Train(a) => commands::train::train(&a, &printer),
         Command::Eval(a) => commands::eval::eval(&a, &printer),
         Command::Tokenize(a) => commands::tokenize::tokenize(&a, &printer),

@@ -50,6 +50,13 @@ impl Printer {
         if std::io::stdout().is_terminal() { self.data("\n") } else { Ok(()) }
     }
 
+    /// Says on a terminal that something can be typed.
+    pub(crate) fn ask(&self) {
+        if std::io::stdin().is_terminal() {
+            let _ = write!(anstream::stderr(), "{BOLD}> {PLAIN}");
+        }
+    }
+
     /// A line a person wants to know.
     pub(crate) fn say(&self, line: impl Display) {
         if self.verbosity >= Verbosity::Normal {

@@ -3,6 +3,7 @@
 //! Nothing here names a concrete device or prints: callers hand in a device and listen to events.
 
 mod byte_counts;
+mod chat;
 mod checkpoint;
 mod config;
 mod convert;
@@ -21,6 +22,7 @@ mod tokenizer;
 mod train;
 
 pub use byte_counts::ByteCounts;
+pub use chat::{ChatTemplate, Message, StopStrings};
 pub use checkpoint::newest_checkpoint;
 pub use config::{
     Arithmetic, CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family,

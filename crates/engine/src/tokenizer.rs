@@ -56,7 +56,7 @@ pub fn open_tokenizer(path: &Path, vocab_size: usize) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-fn is_gguf(path: &Path) -> bool {
+pub(crate) fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
     read.is_ok() && magic == gguf::MAGIC

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod bench;
+pub(crate) mod chat;
 pub(crate) mod compile;
 pub(crate) mod convert;
 pub(crate) mod devices;

@@ -105,7 +105,7 @@ fn prompt(arguments: &Run) -> Result<String> {
     std::fs::read_to_string(path).context(path.display())
 }
 
-fn sampler(arguments: &Sampling) -> Result<SamplerConfig> {
+pub(crate) fn sampler(arguments: &Sampling) -> Result<SamplerConfig> {
     let Sampling { temperature, top_k, top_p, min_p, seed } = *arguments;
     let wrong = |flag: &str, value: f64, allowed: &str| {
         Err(Failure::usage(format!("{flag} is {value}; it must be {allowed}")))

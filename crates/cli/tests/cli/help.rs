@@ -7,6 +7,7 @@ fn every_verb_has_a_help_page() {
     for verb in [
         "quickstart",
         "run",
+        "chat",
         "train",
         "eval",
         "tokenize",
@@ -52,6 +53,7 @@ fn the_first_page_lists_the_verbs() {
     Commands:
       quickstart  Train a small Llama from random weights in about a minute and let it tell a story
       run         Continue a prompt
+      chat        Talk with a chat model
       train       Train a model, from random weights or from existing ones
       eval        Measure loss and perplexity of a model on a token file
       tokenize    Turn text into token ids

@@ -1,6 +1,7 @@
 //! The binary `orion` as a person meets it: what it prints where, and how it ends.
 
 mod bench;
+mod chat;
 mod convert;
 mod errors;
 mod help;
