@@ -1,8 +1,9 @@
 //! From the operations of a function to a list of steps over planned memory.
 //!
-//! The way: group elementwise operations ([`fuse`]), lower every group to steps over strided
-//! views ([`lower`]), then give every buffer a place ([`memory`]): a bound surface, a constant,
-//! the memory of an operand that is not read again, or a part of one arena.
+//! The way: find attention ([`attention`]), group elementwise operations ([`fuse`]), lower every
+//! group to steps over strided views ([`lower`]), then give every buffer a place ([`memory`]): a
+//! bound surface, a constant, the memory of an operand that is not read again, or a part of one
+//! arena.
 
 mod adamw;
 mod attention;
