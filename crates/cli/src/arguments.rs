@@ -1,12 +1,14 @@
 //! The command line as types. What the flags do is in `commands`.
 
 mod bench;
+mod lint;
 mod text;
 
 pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
+pub(crate) use lint::{Lint, LintFormat, Residency};
 pub(crate) use text::{Convert, Detokenize, ModelFormat, NumberType, Tokenize};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -65,6 +67,10 @@ pub(crate) enum Command {
     /// Print, check, convert, describe or run a MIL program
     #[command(subcommand)]
     Mil(Mil),
+    /// Say what the Apple Neural Engine will refuse, run elsewhere or get wrong
+    Lint(Lint),
+    /// Say which operations Core ML would run on the Neural Engine, and why
+    Residency(Residency),
     /// Measure models, programs and this machine, beside what the machine can do at most
     #[command(subcommand)]
     Bench(Bench),

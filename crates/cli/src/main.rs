@@ -48,6 +48,8 @@ fn main() -> Exit {
         Command::Convert(a) => commands::convert::convert(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),
+        Command::Lint(a) => commands::lint::lint(&a, &printer),
+        Command::Residency(a) => commands::residency::residency(&a, &printer),
         Command::Bench(a) => commands::bench::bench(&a, &printer),
         Command::Devices(a) => commands::devices::devices(&a, &printer),
     };

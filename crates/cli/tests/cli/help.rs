@@ -20,6 +20,8 @@ fn every_verb_has_a_help_page() {
         "mil convert",
         "mil info",
         "mil run",
+        "lint",
+        "residency",
         "bench",
         "bench machine",
         "bench gemm",
@@ -61,6 +63,8 @@ fn the_first_page_lists_the_verbs() {
       convert     Write a model in another format
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
       mil         Print, check, convert, describe or run a MIL program
+      lint        Say what the Apple Neural Engine will refuse, run elsewhere or get wrong
+      residency   Say which operations Core ML would run on the Neural Engine, and why
       bench       Measure models, programs and this machine, beside what the machine can do at most
       devices     List the devices of this machine
 

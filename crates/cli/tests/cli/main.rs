@@ -5,6 +5,7 @@ mod chat;
 mod convert;
 mod errors;
 mod help;
+mod lint;
 mod mil;
 mod models;
 mod readme;

@@ -8,10 +8,12 @@ mod lexer;
 mod literal;
 mod number;
 mod parser;
+mod places;
 mod printer;
 mod suggest;
 
 pub(crate) use error::shortened;
 pub use error::{ParseError, ParseErrorKind};
 pub use parser::parse;
+pub use places::definition_lines;
 pub use printer::{print, print_function, print_operation, print_type, print_value};

@@ -13,16 +13,19 @@ use std::path::Path;
 const SUMMARY: &str = "Written by orion mil convert";
 
 pub(crate) fn convert(arguments: &MilConvert, printer: &Printer) -> Result {
-    let bundle = package::load(&arguments.input)?;
-    let output = &arguments.output;
+    write(&package::load(&arguments.input)?, &arguments.output, printer)
+}
+
+/// Writes a bundle in the format that the name says.
+pub(in crate::commands) fn write(bundle: &Bundle, output: &Path, printer: &Printer) -> Result {
     match output.extension().and_then(|e| e.to_str()) {
-        Some("mlpackage") => package::save_mlpackage(&bundle, output, SUMMARY)?,
+        Some("mlpackage") => package::save_mlpackage(bundle, output, SUMMARY)?,
         Some("mil") => {
-            refuse_weights(&bundle, output)?;
+            refuse_weights(bundle, output)?;
             write_new(output, text::print(&bundle.program).as_bytes())?;
         }
         Some("mlmodel") => {
-            refuse_weights(&bundle, output)?;
+            refuse_weights(bundle, output)?;
             let model = encode_model(&bundle.program, SUMMARY).context(output.display())?;
             write_new(output, &model)?;
         }

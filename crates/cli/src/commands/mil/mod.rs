@@ -1,12 +1,12 @@
 //! `orion mil`: print, check, convert, describe and run MIL programs.
 
 mod check;
-mod convert;
+pub(super) mod convert;
 mod info;
 mod inputs;
 mod print;
 mod run;
-mod source;
+pub(super) mod source;
 
 use crate::arguments::Mil;
 use crate::failure::Result;

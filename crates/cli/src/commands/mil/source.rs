@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// What is wrong with a file that can be read.
 #[derive(Debug)]
-pub(super) enum Malformed {
+pub(in crate::commands) enum Malformed {
     /// The text is no MIL.
     Text(ParseError),
     /// The protobuf is no program, or the package is damaged.
@@ -21,7 +21,9 @@ pub(super) enum Malformed {
 ///
 /// # Errors
 /// [`Failure`] when there is no program; inside it, what is wrong with the one there is.
-pub(super) fn read_program(path: &Path) -> Result<std::result::Result<Program, Malformed>> {
+pub(in crate::commands) fn read_program(
+    path: &Path,
+) -> Result<std::result::Result<Program, Malformed>> {
     let error = match load_program(path) {
         Ok(program) => return Ok(Ok(program)),
         Err(error) => error,
@@ -45,7 +47,7 @@ pub(super) fn read_program(path: &Path) -> Result<std::result::Result<Program, M
 ///
 /// # Errors
 /// When there is no program, or something is wrong with it.
-pub(super) fn require_program(path: &Path) -> Result<Program> {
+pub(in crate::commands) fn require_program(path: &Path) -> Result<Program> {
     read_program(path)?.map_err(|malformed| match malformed {
         Malformed::Text(error) => Failure::from(error).context(path.display()),
         Malformed::Model(error) => error.into(),

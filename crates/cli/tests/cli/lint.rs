@@ -1,0 +1,35 @@
+use crate::support::Place;
+use insta::assert_snapshot;
+
+const PROGRAM: &str = r#"program(1.3)
+[buildInfo = dict<string, string>({{"coremlc-version", "1"}})]
+{
+    func main<ios18>(tensor<fp16, [1, 64, 8, 64]> a) {
+        tensor<fp16, [1, 64, 8, 64]> t = tan(x = a)[name = string("t")];
+        tensor<fp16, [1, 64, 8, 64]> b = rsqrt(x = t)[name = string("b")];
+    } -> (b);
+}
+"#;
+
+#[test]
+fn lint_says_what_is_wrong_and_fix_mends_it() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    assert_snapshot!(place.line("lint model.mil"));
+    assert_snapshot!(place.line("lint model.mil --format json --fix fixed.mil -q"));
+    assert_snapshot!(place.line("lint fixed.mil"));
+}
+
+#[test]
+fn lint_explains_rules() {
+    let place = Place::new();
+    assert_snapshot!(place.line("lint --explain ane002"));
+    assert_snapshot!(place.line("lint --explain ANE999"));
+}
+
+#[test]
+fn residency_says_why() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    assert_snapshot!(place.line("residency model.mil --chip m1"));
+}
