@@ -1,7 +1,7 @@
 use super::{Context, Shared};
 use crate::kernels::gemm::{
     self, Arithmetic, Destination, Lent, Matrix, Rounding, Size, Threads, ToBf16, Unrounded,
-    Workspace, gemv, gemv_columns, workspace, workspace_on_one_thread,
+    Workspace, gemv_columns, workspace, workspace_on_one_thread,
 };
 use crate::kernels::isa::Isa;
 use crate::plan::view::BufferId;
@@ -29,6 +29,9 @@ impl Factor {
         Self { row: self.column, column: self.row, ..self }
     }
 }
+
+/// Columns, at most, of a product that is computed as dot products.
+const FEW_COLUMNS: usize = 8;
 
 /// Which kernel computes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl Contraction {
     pub(crate) fn method(size: Size, a: &Factor, b: &Factor, products: usize) -> Method {
         let work = size.m * size.n * size.k;
         let sums_rows = b.column == 1 && a.dtype == DType::F32;
-        if size.n <= 4 && a.column == 1 && size.k >= 16 {
+        if size.n <= FEW_COLUMNS && a.column == 1 && size.k >= 16 {
             Method::DotRows
         } else if size.m <= 4 && sums_rows && size.n >= 16 {
             Method::SumRows
@@ -190,7 +193,7 @@ impl Contraction {
                     };
                     let to = c.pointer.offset(first as isize * c.row);
                     let c = Destination { pointer: to, ..c };
-                    gemv::<R>(isa, a.at(first, 0), x, c, count, size.n, size.k);
+                    gemm::dot_rows::<R>(isa, a.at(first, 0), x, c, count, size.n, size.k);
                 }
             }
         });
@@ -203,8 +206,8 @@ impl Contraction {
 /// B is readable over the size; `to` has room for `n · k` floats.
 unsafe fn widen_columns<R: Rounding>(b: Matrix, size: Size, to: *mut f32) {
     use orion_tensor::{bf16, f16};
-    for column in 0..size.n {
-        for k in 0..size.k {
+    for k in 0..size.k {
+        for column in 0..size.n {
             // SAFETY: the caller's promise.
             unsafe {
                 let from = b.at(k, column).pointer;

@@ -12,11 +12,13 @@
 //! Floor: operations over the peak of the precision's multiply-adds.
 
 mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod microkernel;
 pub(in crate::kernels) mod pack;
 mod vector;
 
-pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, gemv, gemv_columns};
+pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, dot_rows, gemv_columns};
 
 use super::isa::Isa;
 use crate::pool::Pool;

@@ -6,7 +6,7 @@
 //! zeros up to a multiple of 16.
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(super) mod x86;
 
 use super::vector::{Rounding, ToBf16, Unrounded};
 use super::{Arithmetic, Matrix};

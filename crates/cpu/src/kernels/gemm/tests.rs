@@ -120,14 +120,17 @@ fn narrow_operands_are_widened() {
 #[test]
 fn vector_products() {
     for isa in Isa::available() {
-        for (m, n, k) in [(1, 1, 1), (7, 1, 300), (33, 3, 64), (4, 4, 129)] {
+        for (m, n, k) in [(1, 1, 1), (7, 1, 300), (33, 3, 64), (4, 4, 129), (5, 8, 70), (6, 11, 17)]
+        {
             let size = Size { m, n, k };
             let (a, x) = (numbers(m * k, 5), numbers(n * k, 6));
             let expected = naive(size, &|r, c| a[r * k + c], &|r, c| x[c * k + r]);
             let mut c = vec![0f32; m * n];
             let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
             // SAFETY: sizes and strides are those of the vectors.
-            unsafe { gemv::<Unrounded>(isa, matrix(&a, k as isize, 1), x.as_ptr(), to, m, n, k) };
+            unsafe {
+                dot_rows::<Unrounded>(isa, matrix(&a, k as isize, 1), x.as_ptr(), to, m, n, k)
+            };
             Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
         }
         for (m, n, k) in [(1, 64, 40), (3, 17, 5), (2, 1, 9)] {

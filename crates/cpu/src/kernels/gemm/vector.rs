@@ -3,11 +3,13 @@
 
 use super::{Destination, Matrix};
 use crate::kernels::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16};
-use crate::kernels::isa::{fma, multiversion};
+use crate::kernels::isa::{Isa, fma, multiversion};
 use orion_tensor::DType;
 
 /// What operands are rounded to before they are multiplied.
 pub(crate) trait Rounding {
+    /// Whether f32 operands change.
+    const ROUNDS: bool;
     /// The number that is multiplied for `x`.
     fn round(x: f32) -> f32;
 }
@@ -19,6 +21,7 @@ pub(crate) struct Unrounded;
 pub(crate) struct ToBf16;
 
 impl Rounding for Unrounded {
+    const ROUNDS: bool = false;
     #[inline(always)]
     fn round(x: f32) -> f32 {
         x
@@ -26,6 +29,7 @@ impl Rounding for Unrounded {
 }
 
 impl Rounding for ToBf16 {
+    const ROUNDS: bool = true;
     #[inline(always)]
     fn round(x: f32) -> f32 {
         bf16_to_f32(f32_to_bf16(x))
@@ -35,13 +39,36 @@ impl Rounding for ToBf16 {
 /// Independent sums per row: enough to hide the latency of additions in any vector width.
 const SUMS: usize = 64;
 
+/// `C[m0.., N] = A[m0.., K] · X[N, K]ᵀ` for a few contiguous f32 rows of X, rounded already: dot
+/// products of contiguous rows of A.
+///
+/// # Safety
+/// A's rows are contiguous; `rows` of them from its start, `columns` rows of X and the same part
+/// of C are inside their memory.
+pub(crate) unsafe fn dot_rows<R: Rounding>(
+    isa: Isa,
+    a: Matrix,
+    x: *const f32,
+    c: Destination,
+    rows: usize,
+    columns: usize,
+    depth: usize,
+) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 && (a.dtype == DType::BF16 || !R::ROUNDS) {
+            return super::dot::dot_rows(a, x, c, rows, columns, depth);
+        }
+        gemv::<R>(isa, a, x, c, rows, columns, depth);
+    }
+}
+
 multiversion! {
-    /// `C[m0.., N] = A[m0.., K] · X[N, K]ᵀ` for a few contiguous f32 rows of X, rounded already:
-    /// dot products of contiguous rows of A.
+    /// [`dot_rows`] for any instruction set.
     ///
     /// # Safety
-    /// A's rows are contiguous; `rows` of them from its start, `columns` rows of X and the same
-    /// part of C are inside their memory.
+    /// As for [`dot_rows`].
     unsafe fn gemv<R: Rounding>(a: Matrix, x: *const f32, c: Destination, rows: usize, columns: usize,
         depth: usize) = gemv_inner
 }

@@ -11,7 +11,7 @@ const AHEAD: usize = 256;
 const ROWS_AHEAD: usize = 16;
 
 /// Elements in memory.
-trait Element {
+pub(in crate::kernels::gemm) trait Element {
     const BYTES: usize;
     /// Those of the mask as f32, zero elsewhere.
     ///
@@ -20,9 +20,9 @@ trait Element {
     unsafe fn widen(from: *const u8, mask: __mmask16) -> __m512;
 }
 
-struct F32;
-struct F16;
-struct Bf16;
+pub(in crate::kernels::gemm) struct F32;
+pub(in crate::kernels::gemm) struct F16;
+pub(in crate::kernels::gemm) struct Bf16;
 
 impl Element for F32 {
     const BYTES: usize = 4;
