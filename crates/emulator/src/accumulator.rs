@@ -1,0 +1,243 @@
+//! The matrix unit: sums of products in 32-bit fixed point with 16 bits behind the point
+//! (Q15.16). Letters: `M` rows, `K` summed, `N` columns.
+
+use crate::number::{as_operand, exponent, power_of_two, round_to_f16};
+
+/// What went another way than in exact arithmetic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Sums that passed ±32768 and became infinite.
+    pub overflowed: u64,
+    /// Products that were too small to enter their sum.
+    pub dropped: u64,
+    /// Results of other functions that became zero.
+    pub flushed: u64,
+}
+
+impl Events {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.overflowed += other.overflowed;
+        self.dropped += other.dropped;
+        self.flushed += other.flushed;
+    }
+}
+
+const LIMIT: f64 = 2_147_483_648.0;
+/// Columns that are summed together, so that sums stay in the first-level cache.
+const COLUMNS: usize = 256;
+
+/// `a · b + bias` of `a` `[M, K]` and `b` `[K, N]`, fp16 numbers held as f32, `bias` one for each
+/// row. Results are rounded to fp16.
+///
+/// A product whose operands' exponents add up to -17 or less is dropped; others are rounded to
+/// 2^-16, halves away from zero. A sum that reaches ±32768 at any moment is infinite for good.
+/// The bias is the sum's first value. `flushes` says whether operands below 2^-14 count as zero.
+///
+/// # Panics
+/// When lengths do not fit `k` and `n`.
+pub fn products(
+    a: &[f32],
+    b: &[f32],
+    bias: Option<&[f32]>,
+    (k, n): (usize, usize),
+    flushes: bool,
+) -> (Vec<f32>, Events) {
+    let clean = |v: &f32| {
+        let v = as_operand(*v);
+        if flushes && v.abs() < power_of_two(-14) { 0.0 } else { v }
+    };
+    let a: Vec<f32> = a.iter().map(clean).collect();
+    let b: Vec<f32> = b.iter().map(clean).collect();
+    let rows = a.len().checked_div(k).unwrap_or_else(|| bias.map_or(0, <[f32]>::len));
+    assert_eq!((a.len(), b.len()), (rows * k, k * n), "operands have the sizes that were said");
+    let mut out = vec![0.0; rows * n];
+    let mut events = Events::default();
+    let mut sums = [0i32; COLUMNS];
+    let mut sizes = [0f32; COLUMNS];
+    let mut kept = [0u32; COLUMNS];
+    for row in 0..rows {
+        let left = &a[row * k..][..k];
+        let first = bias.map_or(0.0, |bias| (as_operand(bias[row]) * 65536.0).round());
+        for begin in (0..n).step_by(COLUMNS) {
+            let width = COLUMNS.min(n - begin);
+            sums[..width].fill(first as i32);
+            sizes[..width].fill(first.abs());
+            kept[..width].fill(0);
+            for (i, &x) in left.iter().enumerate() {
+                let right = &b[i * n + begin..][..width];
+                let smallest = smallest_partner(x);
+                let scaled = x * 65536.0;
+                let lanes = right.iter().zip(&mut sums).zip(&mut sizes).zip(&mut kept);
+                for (((&y, sum), size), kept) in lanes {
+                    // The exact product of two fp16 numbers fits an f32.
+                    let enters = y.abs() >= smallest;
+                    let product = if enters { scaled * y } else { 0.0 };
+                    let rounded = (product + 0.5f32.copysign(product)).trunc();
+                    *size += rounded.abs();
+                    *sum = sum.wrapping_add(rounded as i32);
+                    *kept += u32::from(enters);
+                }
+            }
+            let nonzero = left.iter().filter(|x| **x != 0.0).count();
+            for column in 0..width {
+                let place = row * n + begin + column;
+                if (kept[column] as usize) < nonzero {
+                    events.dropped += dropped(left, &b, n, begin + column);
+                }
+                // The sum of magnitudes is rounded itself: near the limit, look again.
+                out[place] = if f64::from(sizes[column]) < 0.99 * LIMIT {
+                    round_to_f16(fixed_to_f32(i64::from(sums[column])))
+                } else {
+                    let sum = careful(left, &b, n, begin + column, first);
+                    let value = sum.map_or_else(|sign| f32::INFINITY.copysign(sign), fixed_to_f32);
+                    events.overflowed += u64::from(sum.is_err());
+                    round_to_f16(value)
+                };
+            }
+        }
+    }
+    (out, events)
+}
+
+/// The smallest magnitude that makes a product with `x` enter the sum; above all numbers for 0.
+fn smallest_partner(x: f32) -> f32 {
+    if x == 0.0 {
+        return f32::INFINITY;
+    }
+    let own = exponent(x);
+    // Subnormal partners count as 2^-14.
+    if own >= -2 { f32::MIN_POSITIVE } else { power_of_two(-16 - own) }
+}
+
+/// Products of two numbers that are not zero and do not enter the sum.
+fn dropped(left: &[f32], b: &[f32], n: usize, column: usize) -> u64 {
+    let partners = left.iter().enumerate().map(|(i, &x)| (x, b[i * n + column]));
+    partners.filter(|&(x, y)| x != 0.0 && y != 0.0 && y.abs() < smallest_partner(x)).count() as u64
+}
+
+/// One sum in order, or the sign with which it left the range.
+fn careful(left: &[f32], b: &[f32], n: usize, column: usize, first: f32) -> Result<i64, f32> {
+    let limit = LIMIT as i64;
+    let mut sum = first as i64;
+    for (i, &x) in left.iter().enumerate() {
+        let y = b[i * n + column];
+        if y.abs() >= smallest_partner(x) {
+            sum += (f64::from(x) * f64::from(y) * 65536.0).round() as i64;
+        }
+        if sum.abs() >= limit {
+            return Err(sum.signum() as f32);
+        }
+    }
+    Ok(sum)
+}
+
+/// Rounded to odd, so that rounding to fp16 sees which side of a tie the sum is on.
+fn fixed_to_f32(sum: i64) -> f32 {
+    let magnitude = sum.unsigned_abs();
+    let bits = 64 - magnitude.leading_zeros();
+    let cut = bits.saturating_sub(24);
+    let kept = magnitude >> cut;
+    let sticky = u64::from(magnitude != kept << cut);
+    let value = (((kept | sticky) << cut) as f32) / 65536.0;
+    if sum < 0 { -value } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        products(a, b, None, (a.len(), 1), false).0[0]
+    }
+
+    #[test]
+    fn sums_overflow_at_32768_for_good() {
+        // 65504 · 2^-4 = 4094 is exact: only sums are limited.
+        let sixteenth = power_of_two(-4);
+        assert_eq!(dot(&[65504.0], &[sixteenth]), 4094.0);
+        assert_eq!(dot(&[32752.0], &[1.0]), 32752.0);
+        assert_eq!(dot(&[16384.0, 16384.0], &[1.0, 1.0]), f32::INFINITY);
+        assert_eq!(dot(&[16384.0, 16384.0, -30000.0], &[1.0; 3]), f32::INFINITY);
+        assert_eq!(dot(&[-16384.0, -16384.0, 30000.0], &[1.0; 3]), f32::NEG_INFINITY);
+        assert_eq!(dot(&[16384.0, -16384.0, 16384.0], &[1.0; 3]), 16384.0);
+        let (_, events) = products(&[16384.0; 2], &[1.0; 2], None, (2, 1), false);
+        assert_eq!(events.overflowed, 1);
+    }
+
+    #[test]
+    fn small_products_are_dropped_whole() {
+        let p = power_of_two;
+        // Exponents -8 and -8: kept and rounded to 2^-16.
+        assert_eq!(dot(&[p(-8)], &[p(-8)]), p(-16));
+        // Exponents -8 and -9: dropped although the product is almost 2^-15.
+        let almost = 2.0 - p(-10);
+        assert_eq!(dot(&[almost * p(-8)], &[almost * p(-9)]), 0.0);
+        // Subnormal numbers count as 2^-14.
+        assert_eq!(dot(&[p(-24)], &[p(-2)]), 0.0);
+        assert_eq!(dot(&[p(-15)], &[p(-1)]), p(-16));
+        assert_eq!(dot(&[p(-15)], &[p(-3)]), 0.0);
+        let (_, events) = products(&[p(-8), 1.0], &[p(-9), 1.0], None, (2, 1), false);
+        assert_eq!(events.dropped, 1);
+    }
+
+    #[test]
+    fn products_round_away_from_zero() {
+        let p = power_of_two;
+        // 1.5 · 2^-16 gives 2 · 2^-16, and so do -1.5.
+        assert_eq!(dot(&[1.5 * p(-8)], &[p(-8)]), 2.0 * p(-16));
+        assert_eq!(dot(&[-1.5 * p(-8)], &[p(-8)]), -2.0 * p(-16));
+    }
+
+    #[test]
+    fn sums_are_wide_and_rounded_once() {
+        // ±2048 with 1 in between survives, and 16384 ones add up.
+        assert_eq!(dot(&[2048.0, 1.0, -2048.0], &[1.0; 3]), 1.0);
+        assert_eq!(dot(&[1.0; 16384], &[1.0; 16384]), 16384.0);
+        assert_eq!(dot(&[2048.0, 1.0], &[1.0; 2]), 2050.0);
+    }
+
+    #[test]
+    fn the_bias_is_part_of_the_sum() {
+        let with = |bias: f32, x: f32| products(&[x], &[1.0], Some(&[bias]), (1, 1), false).0[0];
+        assert_eq!(with(0.5, 1.0), 1.5);
+        assert_eq!(with(30000.0, 5000.0), f32::INFINITY);
+        assert_eq!(with(power_of_two(-18), 0.0), 0.0);
+    }
+
+    #[test]
+    fn infinities_are_numbers() {
+        assert_eq!(dot(&[f32::INFINITY], &[0.25]), 16384.0);
+        assert_eq!(dot(&[f32::NAN], &[1.0]), f32::INFINITY);
+    }
+
+    #[test]
+    fn m1_takes_subnormal_numbers_for_zero() {
+        let subnormal = power_of_two(-15);
+        let on = |flushes| products(&[subnormal], &[1024.0], None, (1, 1), flushes).0[0];
+        assert_eq!((on(false), on(true)), (power_of_two(-5), 0.0));
+    }
+
+    #[test]
+    fn agrees_with_one_sum_after_the_other() {
+        // The fast way against the careful one, over sizes that do not fill the blocks.
+        let (rows, k, n) = (3, 37, 300);
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let exponent = power_of_two((state >> 8) as i32 % 24 - 14);
+            round_to_f16(((state >> 16) as f32 / 32768.0 - 1.0) * exponent)
+        };
+        let a: Vec<f32> = (0..rows * k).map(|_| next()).collect();
+        let b: Vec<f32> = (0..k * n).map(|_| next()).collect();
+        let (out, events) = products(&a, &b, None, (k, n), false);
+        assert!(events.dropped > 0);
+        for row in 0..rows {
+            for column in 0..n {
+                let sum = careful(&a[row * k..][..k], &b, n, column, 0.0);
+                let expected = sum
+                    .map_or_else(|s| f32::INFINITY.copysign(s), |s| round_to_f16(fixed_to_f32(s)));
+                assert_eq!(out[row * n + column], expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The device as a whole: what it refuses, and what it computes beside the definition.
+
+use orion_device::Route;
+use orion_emulator::AneModel;
+use orion_mil::op::{Binary, GeluMode, Reduction, Unary};
+use orion_mil::{Builder, Function, Op, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
+use orion_runtime::{Bindings, Device, ErrorKind, Surface};
+use orion_tensor::{DType, Tensor, Tolerance, f16};
+use orion_testing::{Random, Tensors, run_once};
+
+fn device(name: &str) -> AneModel {
+    AneModel::from_name(name).unwrap()
+}
+
+/// A function of inputs `in_0`, `in_1`, … with the result `out_0`.
+fn function(shapes: &[&[usize]], body: impl Fn(&mut Builder, &[ValueId]) -> ValueId) -> Function {
+    let mut b = Builder::new("main");
+    let inputs: Vec<ValueId> = shapes
+        .iter()
+        .enumerate()
+        .map(|(i, s)| b.input(&format!("in_{i}"), TensorType::new(DType::F16, s)))
+        .collect();
+    let out = body(&mut b, &inputs);
+    b.rename(out, "out_0");
+    b.finish(&[out])
+}
+
+fn contents(values: &[(&[usize], Vec<f64>)]) -> Tensors {
+    let tensors = values.iter().enumerate().map(|(i, (shape, values))| {
+        (format!("in_{i}"), Tensor::from_f64(DType::F16, shape, values))
+    });
+    tensors.collect()
+}
+
+fn run(name: &str, function: Function, contents: &Tensors) -> Vec<f64> {
+    let program = Program::with_function(function);
+    let written = run_once(&device(name), &program, &Weights::new(), contents).unwrap();
+    written["out_0"].to_f64_vec()
+}
+
+fn random(seed: u64, shape: &[usize]) -> Vec<f64> {
+    let mut random = Random::new(seed);
+    (0..shape.iter().product()).map(|_| random.uniform(-1.0, 1.0)).collect()
+}
+
+#[test]
+fn names_of_devices() {
+    assert_eq!(device("ane-model:m4").name(), "ane-model:m4");
+    assert_eq!(device("ane-model:M4 Pro:core-ml").name(), "ane-model:m4-pro:core-ml");
+    assert!(AneModel::from_name("ane-model:m9").is_err());
+    assert!(AneModel::from_name("ane-model:m4:other").is_err());
+}
+
+#[test]
+fn what_the_engine_refuses_is_refused_with_the_rule() {
+    let tan = || function(&[&[1, 4, 8, 64]], |b, x| b.unary(Unary::Tan, x[0]));
+    let program = Program::with_function(tan());
+    let error = device("ane-model:m4").compile(&program, &Weights::new()).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let text = error.to_string();
+    assert!(text.contains("InvalidMILProgram") && text.contains("ANE040"), "{text}");
+    assert!(text.contains("tan -> out_0"), "{text}");
+
+    let shape: &[usize] = &[1, 4, 8, 64];
+    let x = vec![0.5; 4 * 8 * 64];
+    let out = run("ane-model:m4:core-ml", tan(), &contents(&[(shape, x)]));
+    assert_eq!(out[0], f16::from_f64(0.5f64.tan()).to_f64());
+}
+
+#[test]
+fn too_many_programs_are_refused_until_one_is_dropped() {
+    let model = device("ane-model:m4");
+    let program = Program::with_function(function(&[&[1, 32]], |b, x| b.unary(Unary::Relu, x[0])));
+    let compile = || model.compile(&program, &Weights::new());
+    let mut programs: Vec<_> = (0..119).map(|_| compile().unwrap()).collect();
+    for _ in 0..2 {
+        let text = compile().err().unwrap().to_string();
+        assert!(text.contains("ANECCompile() FAILED"), "{text}");
+    }
+    programs.pop();
+    assert!(compile().is_ok());
+}
+
+#[test]
+fn a_surface_of_another_size_gives_0x1d() {
+    let program = Program::with_function(function(&[&[1, 32]], |b, x| b.unary(Unary::Relu, x[0])));
+    let mut executable = device("ane-model:m4").compile(&program, &Weights::new()).unwrap();
+    let (x, mut y) = (
+        Surface::from_slice(&[1, 16], &[f16::ZERO; 16]),
+        Surface::from_slice(&[1, 32], &[f16::ZERO; 32]),
+    );
+    let mut bindings = Bindings::new();
+    bindings.input("in_0", &x).output("out_0", &mut y);
+    let error = executable.run(&mut bindings).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Binding);
+    assert!(error.to_string().contains("status=0x1d"), "{error}");
+}
+
+fn close(actual: &[f64], expected: &[f64]) {
+    Tolerance::F16Accum.check(actual, expected).unwrap();
+}
+
+#[test]
+fn products_agree_with_plain_loops() {
+    let (m, k, n) = (5, 48, 7);
+    let (a, b) = (random(1, &[2, m, k]), random(2, &[k, n]));
+    let rounded = |v: &[f64]| v.iter().map(|&v| f16::from_f64(v).to_f64()).collect::<Vec<_>>();
+    let (ra, rb) = (rounded(&a), rounded(&b));
+    let mut expected = Vec::new();
+    for i in 0..2 * m {
+        for j in 0..n {
+            expected.push((0..k).map(|l| ra[i * k + l] * rb[l * n + j]).sum());
+        }
+    }
+    let shapes: [&[usize]; 2] = [&[2, m, k], &[k, n]];
+    let product = |transpose: bool| {
+        let right: &[usize] = if transpose { &[n, k] } else { &[k, n] };
+        function(&[shapes[0], right], |b, x| b.matmul(x[0], x[1], false, transpose))
+    };
+    let plain = run(
+        "ane-model:m4",
+        product(false),
+        &contents(&[(shapes[0], a.clone()), (shapes[1], b.clone())]),
+    );
+    close(&plain, &expected);
+    let turned: Vec<f64> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+    let transposed =
+        run("ane-model:m4", product(true), &contents(&[(shapes[0], a), (&[n, k], turned)]));
+    assert_eq!(plain, transposed);
+}
+
+#[test]
+fn convolutions_are_the_same_sums() {
+    // 3 × 3 over two groups with stride, padding and dilation, against plain loops.
+    let (c, o, h, w, groups) = (4, 6, 9, 32, 2);
+    let x = random(3, &[1, c, h, w]);
+    let weight = random(4, &[o, c / groups, 3, 3]);
+    let rounded = |v: &[f64]| v.iter().map(|&v| f16::from_f64(v).to_f64()).collect::<Vec<_>>();
+    let (rx, rw) = (rounded(&x), rounded(&weight));
+    let (oh, ow): (usize, usize) = (4, 15);
+    let mut expected = Vec::new();
+    for oc in 0..o {
+        for i in 0..oh {
+            for j in 0..ow {
+                let mut sum = 0.0;
+                for ic in 0..c / groups {
+                    for (ky, kx) in (0..9usize).map(|t| (t / 3, t % 3)) {
+                        let (y, z) =
+                            ((i * 2 + ky * 2).wrapping_sub(1), (j * 2 + kx * 2).wrapping_sub(1));
+                        if y < h && z < w {
+                            let channel = oc / (o / groups) * (c / groups) + ic;
+                            sum += rx[(channel * h + y) * w + z]
+                                * rw[((oc * c / groups + ic) * 3 + ky) * 3 + kx];
+                        }
+                    }
+                }
+                expected.push(sum);
+            }
+        }
+    }
+    let mut weights = Weights::new();
+    let tensor = Tensor::from_f64(DType::F16, &[o, c / groups, 3, 3], &weight);
+    let offset = weights.append(WEIGHT_FILE, tensor);
+    let shape: &[usize] = &[1, c, h, w];
+    let conv = function(&[shape], |b, x| {
+        let ty = TensorType::new(DType::F16, &[o, c / groups, 3, 3]);
+        let weight = b.blob("weight_0", ty, WEIGHT_FILE, offset);
+        b.push(&Op::Conv {
+            x: x[0],
+            weight,
+            bias: None,
+            strides: vec![2, 2],
+            pads: vec![(1, 1), (1, 1)],
+            dilations: vec![2, 2],
+            groups,
+        })
+    });
+    let program = Program::with_function(conv);
+    let written =
+        run_once(&device("ane-model:m4"), &program, &weights, &contents(&[(shape, x)])).unwrap();
+    close(&written["out_0"].to_f64_vec(), &expected);
+}
+
+#[test]
+fn silent_wrongness_shows() {
+    let shape: &[usize] = &[1, 1, 1, 3000];
+    let ones = contents(&[(shape, vec![1.0; 3000])]);
+    // From 2048 on fp16 counts by twos, and ties go up: every further one adds two.
+    let sum = function(&[shape], |b, x| b.reduce(Reduction::Sum, x[0], &[3], true));
+    assert_eq!(run("ane-model:m4", sum, &ones), [2048.0 + 2.0 * 952.0]);
+    // The same sum as a product is exact.
+    let product = function(&[&[1, 4096], &[4096, 1]], |b, x| b.matmul(x[0], x[1], false, false));
+    let both = contents(&[(&[1, 4096], vec![1.0; 4096]), (&[4096, 1], vec![1.0; 4096])]);
+    assert_eq!(run("ane-model:m4", product, &both), [4096.0]);
+    // Every gelu is one table.
+    let zero = contents(&[(&[1, 32], vec![0.0; 32])]);
+    for mode in [GeluMode::Exact, GeluMode::Tanh] {
+        let gelu = function(&[&[1, 32]], |b, x| b.gelu(x[0], mode));
+        assert!((run("ane-model:m4", gelu, &zero)[0] + 0.000754).abs() < 1e-6);
+    }
+    // An infinity times anything is a number.
+    let infinite = contents(&[(&[1, 32], vec![f64::INFINITY; 32]), (&[1, 32], vec![1.0; 32])]);
+    let mul = function(&[&[1, 32], &[1, 32]], |b, x| b.binary(Binary::Mul, x[0], x[1]));
+    assert_eq!(run("ane-model:m4", mul, &infinite)[0], -52416.0);
+}
+
+#[test]
+fn masks_of_any_size_are_zero_after_softmax() {
+    let shape: &[usize] = &[1, 1, 1, 32];
+    let soft = |mask: f64| {
+        let mut x = vec![0.0; 32];
+        x[31] = mask;
+        let softmax = function(&[shape], |b, x| b.softmax(x[0], 3));
+        run("ane-model:m4", softmax, &contents(&[(shape, x)]))
+    };
+    assert_eq!(soft(-10000.0), soft(-65504.0));
+    assert_eq!((soft(-17.5)[31], soft(-65504.0)[31]), (0.0, 0.0));
+    assert!(soft(-17.0)[31] == 0.0 || soft(-10.0)[31] > 0.0);
+    close(&soft(0.0), &[1.0 / 32.0; 32]);
+}
+
+#[test]
+fn a_report_counts_what_went_wrong() {
+    let product = function(&[&[1, 64], &[64, 1]], |b, x| b.matmul(x[0], x[1], false, false));
+    let program = Program::with_function(product);
+    let model = AneModel::new("m4".parse().unwrap(), Route::Direct);
+    let mut executable = model.compile(&program, &Weights::new()).unwrap();
+    let x = Surface::from_slice(&[1, 64], &[f16::from_f64(1000.0); 64]);
+    let y = Surface::from_slice(&[64, 1], &[f16::from_f64(100.0); 64]);
+    let mut out = Surface::from_slice(&[1, 1], &[f16::ZERO]);
+    let mut bindings = Bindings::new();
+    bindings.input("in_0", &x).input("in_1", &y).output("out_0", &mut out);
+    executable.run(&mut bindings).unwrap();
+    assert_eq!(out.elements::<f16>()[0], f16::INFINITY);
+    let text = executable.explain();
+    assert!(text.contains("matmul -> out_0; 1 sums became infinite"), "{text}");
+}
