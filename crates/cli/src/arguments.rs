@@ -82,7 +82,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Device")]
 pub(crate) struct DeviceChoice {
-    /// Device to use, never replaced silently: auto, cpu or cpu:reference
+    /// Device to use, never replaced silently: auto, cpu, cpu:reference or ane-model:CHIP
     #[arg(short, long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,
 
@@ -515,6 +515,10 @@ pub(crate) struct MilCheck {
 
 #[derive(Debug, Args)]
 pub(crate) struct MilRun {
+    /// Say of each operation what it did to numbers, on devices that watch that: ane-model:CHIP
+    #[arg(long)]
+    pub(crate) report: bool,
+
     /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Result};
 pub(crate) use orion_cpu::Precision as Products;
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
+use orion_emulator::AneModel;
 use orion_models::WeightStorage;
 use orion_runtime::Device;
 use orion_tensor::DType;
@@ -12,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// The names that [`device_named`] takes, besides `auto`.
-const NAMES: [&str; 2] = ["cpu", "cpu:reference"];
+const NAMES: [&str; 3] = ["cpu", "cpu:reference", "ane-model:m4"];
 
 impl Precision {
     /// What the device computes products in.
@@ -66,6 +67,14 @@ pub(crate) fn device_named(
             Products::F32 => Arc::new(Reference),
             other => Arc::new(Reference.with_precision(other)),
         }),
+        name if name.starts_with("ane-model") => {
+            let model = AneModel::from_name(name).map_err(|message| {
+                Failure::usage(format!("{name}: {message}")).hint(
+                    "write ane-model:CHIP, as in ane-model:m4, or ane-model:CHIP:core-ml to compute what the Neural Engine does not take as Core ML would",
+                )
+            })?;
+            Ok(Arc::new(model))
+        }
         "ane" => Err(Failure::usage("the device `ane` is not built yet")
             .hint("it will need a Mac with Apple silicon; `cpu` runs the same programs anywhere")),
         other => Err(Failure::usage(format!("there is no device `{other}`"))

@@ -105,7 +105,7 @@ fn devices_that_are_not_there() {
 
     ----- stderr -----
     error: there is no device `gpu`
-    hint: devices are auto, cpu, cpu:reference
+    hint: devices are auto, cpu, cpu:reference, ane-model:m4
     ");
     assert_snapshot!(place.line("run nothing.bin -d ane"), @r"
     exit: 2

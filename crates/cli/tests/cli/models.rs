@@ -167,6 +167,6 @@ fn devices_are_listed_for_people_and_programs() {
         serde_json::from_str(&place.line("devices --format json").succeeded()).unwrap();
     let names: Vec<&str> =
         report["devices"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["cpu", "cpu:reference"]);
+    assert_eq!(names, ["cpu", "cpu:reference", "ane-model:m4"]);
     assert!(report["threads"].as_u64().unwrap() >= 1);
 }

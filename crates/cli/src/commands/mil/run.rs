@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     let inputs = Inputs::parse(&arguments.input)?;
     let bundle = package::load(&arguments.file)?;
     let device = device(&arguments.device, Products::F32)?;
-    let outputs = execute(&*device, &bundle, &inputs, printer)?;
+    let outputs = execute(&*device, &bundle, &inputs, arguments.report, printer)?;
     if let Some(directory) = &arguments.output_dir {
         std::fs::create_dir_all(directory).context(directory.display())?;
         for (name, tensor) in &outputs {
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
         return Ok(Exit::Success);
     };
     let other = device_named(against, arguments.device.threads, Products::F32)?;
-    let expected = execute(&*other, &bundle, &inputs, printer)?;
+    let expected = execute(&*other, &bundle, &inputs, false, printer)?;
     let tolerance = tolerance(arguments.tolerance);
     let comparisons: Vec<(&str, std::result::Result<(), String>)> = outputs
         .iter()
@@ -86,6 +86,7 @@ fn execute(
     device: &dyn Device,
     bundle: &Bundle,
     inputs: &Inputs,
+    report: bool,
     printer: &Printer,
 ) -> Result<BTreeMap<String, Tensor>> {
     let begin = Instant::now();
@@ -114,6 +115,9 @@ fn execute(
     let begin = Instant::now();
     executable.run(&mut bindings)?;
     printer.detail(format_args!("{}: run in {:.1?}", device.name(), begin.elapsed()));
+    if report {
+        printer.report(executable.explain());
+    }
     let outputs = signature.ports.iter().zip(&surfaces).filter_map(|(port, surface)| {
         let name = match &port.kind {
             PortKind::Input => return None,
