@@ -34,7 +34,7 @@ mod tests {
     fn definitions_have_the_lines_of_the_text() {
         let source = "program(1.3)\n{\n    func main<ios18>(tensor<fp16, [4]> x) {\n        \
             tensor<fp16, [4]> t = tan(x = x)[name = string(\"t\")];\n        \
-            tensor<fp16, [2]> a, tensor<fp16, [2]> b = split(axis = 0, num_splits = 2, x = t)[name = string(\"s\")];\n    \
+            tensor<fp16, [2]> a, tensor<fp16, [2]> b = split(axis = int32(0), num_splits = int32(2), x = t)[name = string(\"s\")];\n    \
             } -> (a, b);\n}";
         let program = crate::text::parse(source).unwrap();
         let lines = definition_lines(source, &program);
