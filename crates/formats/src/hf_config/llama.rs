@@ -100,9 +100,9 @@ impl LlamaConfigFile {
     /// Reads the bytes of a `config.json`.
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`] when a key is missing, of another type or out of bounds;
-    /// [`ErrorKind::Unsupported`] for another architecture or a feature that Llama networks here do
-    /// not have, naming the key; [`ErrorKind::Truncated`] when the file ends in the middle.
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) when a key is missing, of another type or out of bounds;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for another architecture or a feature that Llama networks here do
+    /// not have, naming the key; [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) when the file ends in the middle.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         Self::parse_as(Dialect::Llama, bytes)
     }
@@ -139,7 +139,7 @@ impl LlamaConfigFile {
     /// Checks that sizes are positive, bounded and divide each other as attention needs.
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`] naming the first key that is wrong.
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) naming the first key that is wrong.
     pub fn check(&self) -> Result<()> {
         check_bounds(&[
             ("vocab_size", self.vocab_size),
