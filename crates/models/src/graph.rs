@@ -110,8 +110,8 @@ impl<'a> Graph<'a> {
         let entry = self.index.get(name).cloned();
         debug_assert!(entry.iter().all(|e| e.shape().as_deref() == Some(shape)), "{name}");
         let id = match entry {
-            Some(Entry::Plain(stored)) => {
-                let stored = self.stored(&identifier, stored);
+            Some(Entry::Plain(_)) => {
+                let stored = self.narrow(name);
                 self.builder.cast(stored, DType::F32)
             }
             Some(Entry::Blockwise { .. }) => {
@@ -126,11 +126,19 @@ impl<'a> Graph<'a> {
     }
 
     /// Rows of the parameter `[V, C]` of that name, as `[1, C, 1, N]`, for int32 `tokens` `[N]`.
-    /// Of a matrix in int8 only these rows are unpacked.
+    /// Of a matrix in fewer bits than fp32 only these rows are widened.
     pub fn embedding(&mut self, name: &str, shape: &[usize; 2], tokens: ValueId) -> ValueId {
-        if !matches!(self.index.get(name), Some(Entry::Blockwise { .. })) {
-            let table = self.parameter(name, shape);
-            return self.builder.embedding(table, tokens);
+        match self.index.get(name) {
+            Some(Entry::Blockwise { .. }) => {}
+            Some(Entry::Plain((ty, _))) if ty.dtype != DType::F32 => {
+                let table = self.narrow(name);
+                let rows = self.builder.embedding(table, tokens);
+                return self.builder.cast(rows, DType::F32);
+            }
+            _ => {
+                let table = self.parameter(name, shape);
+                return self.builder.embedding(table, tokens);
+            }
         }
         let [data, scale] = self.quantized(name);
         let b = &mut self.builder;
@@ -143,6 +151,20 @@ impl<'a> Graph<'a> {
         let rows = b.reshape(rows, &[count, shape[1]]);
         let columns = b.transpose(rows, &[1, 0]);
         b.reshape(columns, &[1, shape[1], 1, count])
+    }
+
+    /// A tensor as the weight file has it.
+    fn narrow(&mut self, name: &str) -> ValueId {
+        let Some(Entry::Plain(stored)) = self.index.get(name).cloned() else {
+            panic!("{name} is not a tensor of the index");
+        };
+        let key = format!("{name}.stored");
+        if let Some(&id) = self.known.get(&key) {
+            return id;
+        }
+        let id = self.stored(&program_name(name), stored);
+        self.known.insert(key, id);
+        id
     }
 
     /// Data and scale of a matrix in int8.
