@@ -412,7 +412,8 @@ impl<'a> Lowering<'a> {
             }
             let statistics = self.known_statistics(i);
             operands.extend(statistics);
-            let is_elementwise = self.action(op).is_some() || statistics.is_some();
+            let is_elementwise = (self.action(op).is_some() || statistics.is_some())
+                && !self.is_widened_by_products(op, operations[i].outputs[0]);
             let shape = is_elementwise.then(|| self.shape(operations[i].outputs[0]));
             let elementwise = shape.filter(|s| !s.contains(&0));
             nodes.push(Node { operands, elementwise, together: None });
@@ -425,6 +426,32 @@ impl<'a> Lowering<'a> {
             nodes[first].operands = inputs.iter().filter_map(|v| producer[v.index()]).collect();
         }
         nodes
+    }
+
+    /// Whether a cast to fp32 is of 16-bit floats that only products read: these widen what they
+    /// take, and the cast is nothing to compute.
+    pub(super) fn is_widened_by_products(&self, op: &Op, output: ValueId) -> bool {
+        let Op::Cast { x, dtype: DType::F32 } = op else { return false };
+        matches!(self.ty(*x).dtype, DType::F16 | DType::BF16) && self.only_products_read(output)
+    }
+
+    fn only_products_read(&self, value: ValueId) -> bool {
+        let pointwise = |weight: ValueId| self.shape(weight)[2..].iter().all(|&n| n == 1);
+        !self.is_result[value.index()]
+            && self.uses[value.index()].iter().all(|&user| match &self.ops[user] {
+                Op::Reshape { .. } | Op::Transpose { .. } => {
+                    self.only_products_read(self.function.body.operations[user].outputs[0])
+                }
+                Op::Conv { x, weight, bias, strides, pads, groups: 1, .. } => {
+                    *x != value
+                        && bias.is_none_or(|b| b != value)
+                        && pointwise(*weight)
+                        && strides.iter().all(|&n| n == 1)
+                        && pads.iter().all(|&p| p == (0, 0))
+                }
+                Op::Matmul { .. } => true,
+                _ => false,
+            })
     }
 
     /// The log-sum-exp before a softmax of the same values along the same axis: with what it

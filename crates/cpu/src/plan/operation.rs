@@ -135,6 +135,9 @@ impl Lowering<'_> {
             Op::WriteState { state, data } => {
                 self.states.insert(*state, *data);
             }
+            Op::Cast { x, .. } if self.is_widened_by_products(op, outputs[0]) => {
+                self.stored[outputs[0].index()] = Stored::At(self.view(*x));
+            }
             Op::Cast { .. }
             | Op::Unary { .. }
             | Op::Binary { .. }
