@@ -9,8 +9,12 @@ mod accumulator;
 mod activation;
 mod compute;
 mod device;
+mod framework;
 mod number;
 
 pub use accumulator::{Events, products};
 pub use device::AneModel;
+pub use framework::{
+    Behaviour, Donor, Fault, Living, StandIn, StandInModel, StandInRequest, StandInSurface,
+};
 pub use number::{as_operand, round_to_f16};

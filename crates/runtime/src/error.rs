@@ -13,8 +13,13 @@ pub enum ErrorKind {
     Weights,
     /// A surface is missing, unknown, or of another type than the program's.
     Binding,
-    /// An index or another value computed by the program is outside what its op allows.
+    /// An index or another value computed by the program is outside what its op allows, or the
+    /// device failed while it ran.
     Execution,
+    /// The system or the hardware behind the device failed; the program is not to blame.
+    System,
+    /// The device compiles no further program in this process. A new process can go on.
+    CompileBudget,
 }
 
 /// Why a device refused or failed, with every diagnostic it has.
@@ -23,6 +28,7 @@ pub struct Error {
     kind: ErrorKind,
     device: String,
     diagnostics: Vec<Diagnostic>,
+    hint: Option<String>,
 }
 
 impl Error {
@@ -35,7 +41,14 @@ impl Error {
 
     /// An error with places in the program.
     pub fn with_diagnostics(kind: ErrorKind, device: &str, diagnostics: Vec<Diagnostic>) -> Self {
-        Self { kind, device: device.to_owned(), diagnostics }
+        Self { kind, device: device.to_owned(), diagnostics, hint: None }
+    }
+
+    /// Adds a way out.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// What kind of thing went wrong.
@@ -57,12 +70,15 @@ impl fmt::Display for Error {
             ErrorKind::Weights => "the program's weights do not fit",
             ErrorKind::Binding => "the surfaces do not fit the program",
             ErrorKind::Execution => "the program failed",
+            ErrorKind::System => "the device does not work",
+            ErrorKind::CompileBudget => "nothing more is compiled in this process",
         };
         write!(f, "{}: {what}", self.device)?;
         match &*self.diagnostics {
             [only] => write!(f, ": {only}"),
             many => many.iter().try_for_each(|d| write!(f, "\n  {d}")),
-        }
+        }?;
+        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
     }
 }
 

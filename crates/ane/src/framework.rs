@@ -1,0 +1,155 @@
+//! The framework's own calls.
+
+use crate::{Attribute, CallError};
+use orion_device::{Chip, Os};
+use orion_tensor::Bytes;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What a model is made of.
+#[derive(Debug, Clone)]
+pub struct Descriptor {
+    /// MIL text.
+    pub text: String,
+    /// Whole weight files, by the names that the text uses.
+    pub weights: BTreeMap<String, Bytes>,
+}
+
+/// Memory for one input or output.
+#[derive(Debug)]
+pub struct Binding<'a, S> {
+    /// The number of the input or output in the compiled program.
+    pub index: usize,
+    /// The memory.
+    pub surface: &'a S,
+}
+
+/// What the system says about a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Evaluated {
+    /// Nanoseconds the engine was at work, where the system measures them.
+    pub hardware_ns: Option<u64>,
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// One line for a person: what answers, on what machine.
+    pub description: String,
+    /// The chip, where it is known to us.
+    pub chip: Option<Chip>,
+    /// The system, where it is known to us.
+    pub os: Option<Os>,
+    /// What else the system says of itself, by name, for reports.
+    pub facts: Vec<(String, String)>,
+}
+
+/// The calls of the Neural Engine's framework, or of something that answers as it does.
+///
+/// Objects are released when they are dropped. A method does one call and nothing else: what is
+/// tried again, checked or remembered is the client's business.
+pub trait Framework: Send + Sync + 'static {
+    /// `_ANEInMemoryModel`.
+    type Model: Send + Sync;
+    /// An `IOSurface` and the framework's object around it.
+    type Surface: Send + Sync;
+    /// `_ANERequest`; keeps its surfaces alive.
+    type Request: Send + Sync;
+
+    /// The machine.
+    fn host(&self) -> &Host;
+
+    /// Where directories of models are, `NSTemporaryDirectory()`. The compiler reads
+    /// `model.mil` and the weight files from `IDENTIFIER/` in it, which the caller fills.
+    fn temporary_directory(&self) -> &Path;
+
+    /// A descriptor, and a model of it.
+    ///
+    /// # Errors
+    /// When the framework gives none.
+    fn model(&self, descriptor: &Descriptor) -> Result<Self::Model, CallError>;
+
+    /// The name of the model's directory.
+    ///
+    /// # Errors
+    /// When the framework gives none.
+    fn identifier(&self, model: &Self::Model) -> Result<String, CallError>;
+
+    /// Whether the system has the compiled program already, so that it can be loaded at once.
+    ///
+    /// # Errors
+    /// When the framework fails.
+    fn compiled_model_exists(&self, model: &Self::Model) -> Result<bool, CallError>;
+
+    /// Compiles.
+    ///
+    /// # Errors
+    /// What the compiler says.
+    fn compile(&self, model: &Self::Model) -> Result<(), CallError>;
+
+    /// Loads what was compiled.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn load(&self, model: &Self::Model) -> Result<(), CallError>;
+
+    /// Unloads.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn unload(&self, model: &Self::Model) -> Result<(), CallError>;
+
+    /// Removes the compiled program from the system's cache.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn purge(&self, model: &Self::Model) -> Result<(), CallError>;
+
+    /// What the system says of a loaded program; `None` when it says nothing.
+    ///
+    /// # Errors
+    /// When the framework fails.
+    fn attributes(&self, model: &Self::Model) -> Result<Option<Attribute>, CallError>;
+
+    /// Zeroed memory that the engine can see.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn surface(&self, size_bytes: usize) -> Result<Self::Surface, CallError>;
+
+    /// Shows the first `size_bytes` given to [`Framework::surface`], locked.
+    ///
+    /// # Errors
+    /// When it cannot be locked.
+    fn read(&self, surface: &Self::Surface, look: &mut dyn FnMut(&[u8])) -> Result<(), CallError>;
+
+    /// The same to be written.
+    ///
+    /// # Errors
+    /// When it cannot be locked.
+    fn write(
+        &self,
+        surface: &Self::Surface,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), CallError>;
+
+    /// Binds memory.
+    ///
+    /// # Errors
+    /// When the framework gives no request.
+    fn request(
+        &self,
+        inputs: &[Binding<'_, Self::Surface>],
+        outputs: &[Binding<'_, Self::Surface>],
+    ) -> Result<Self::Request, CallError>;
+
+    /// Runs once.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn evaluate(
+        &self,
+        model: &Self::Model,
+        request: &Self::Request,
+    ) -> Result<Evaluated, CallError>;
+}

@@ -1,0 +1,34 @@
+//! The device `ane`: MIL programs on the Apple Neural Engine, through its private framework.
+//!
+//! [`Framework`] is the framework's own calls, one method each. [`Ane`] is everything else: what
+//! is handed to the compiler, where, in which order memory is bound, how many programs are loaded,
+//! what is tried again, and how weights change. It is the same code over the real framework
+//! (macOS on Apple silicon) and over the stand-in that `orion-emulator` has, which is how it is
+//! tested on machines without a Neural Engine.
+//!
+//! Apple documents none of this. Where published sources disagree the client does not choose one:
+//! it runs small programs when it is opened and uses what gave the right numbers (`proof`).
+
+mod attribute;
+mod call;
+mod description;
+mod device;
+mod directory;
+mod error;
+mod executable;
+mod failure;
+mod framework;
+mod inputs;
+mod prepare;
+mod programs;
+mod proof;
+mod rows;
+
+pub use attribute::Attribute;
+pub use call::{Call, CallError};
+pub use device::{Ane, Options, Retry, WeightMode};
+pub use error::{Error, ErrorKind};
+pub use failure::Failure;
+pub use framework::{Binding, Descriptor, Evaluated, Framework, Host};
+pub use programs::Counts;
+pub use proof::{Order, Outcome, Proof, Rows, Scheme};

@@ -1,0 +1,69 @@
+use super::artifact::Artifact;
+
+/// What sources disagree on, or what differs between systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Whether loaded programs describe themselves.
+    pub describes: bool,
+    /// Whether inputs and outputs are numbered by name; else as they are written.
+    pub sorts_symbols: bool,
+    /// Whether rows lie side by side; else at multiples of 64 bytes.
+    pub packs_rows: bool,
+    /// What becomes of weights that are put in the place of compiled ones.
+    pub donor: Donor,
+    /// Whether loading again reads the weight files again. Four measurements say no, one project
+    /// trains as if it were so.
+    pub rereads_weight_files: bool,
+    /// Whether programs that differ in the values of weights have one identifier.
+    pub identifier_ignores_weights: bool,
+    /// Programs that can be loaded at the same time.
+    pub loaded_programs: usize,
+    /// Compilations that one process can do.
+    pub compilations: Option<usize>,
+}
+
+impl Default for Behaviour {
+    /// What most measurements say.
+    fn default() -> Self {
+        Self {
+            describes: true,
+            sorts_symbols: true,
+            packs_rows: false,
+            donor: Donor::Used,
+            rereads_weight_files: false,
+            identifier_ignores_weights: false,
+            loaded_programs: 119,
+            compilations: None,
+        }
+    }
+}
+
+/// What becomes of weights in the place of another program's compiled ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Donor {
+    /// They are used: measured for programs of one weight.
+    Used,
+    /// The first is used, the others stay the donor's.
+    FirstOnly,
+    /// None is used.
+    Ignored,
+    /// The program is not loaded.
+    Refused,
+}
+
+impl Donor {
+    /// What is loaded, of a patched program and the donor's own.
+    pub(super) fn loaded(
+        self,
+        patched: Artifact,
+        donor: Option<Artifact>,
+    ) -> Result<Artifact, String> {
+        let donor = donor.ok_or("the donor is not known");
+        match self {
+            Self::Used => Ok(patched),
+            Self::FirstOnly => patched.with_others_of(&donor?),
+            Self::Ignored => Ok(donor?),
+            Self::Refused => Err("the compiled program is not signed".to_owned()),
+        }
+    }
+}

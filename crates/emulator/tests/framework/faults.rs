@@ -1,0 +1,174 @@
+//! Every call fails once: no leak, no wrong result.
+
+use crate::support::{Bench, assert_close, expected, layer, options, run, weights};
+use orion_ane::{Ane, ErrorKind, Options, Retry, WeightMode};
+use orion_emulator::{Behaviour, Fault, StandIn};
+use orion_runtime::{Device as _, Executable};
+use std::error::Error;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Opens the device, runs three layers in turn although two fit, changes the weights of two of
+/// them and runs again. Every result is checked.
+fn work(device: &Ane<StandIn>) -> Outcome {
+    let (program, at) = layer("layer");
+    let mut layers: Vec<(u64, Box<dyn Executable>)> = Vec::new();
+    for seed in 0..3 {
+        layers.push((seed, device.compile(&program, &weights(at, seed))?));
+    }
+    for change in [false, true] {
+        if change {
+            for (seed, layer) in &mut layers[..2] {
+                let new = *seed + 10;
+                layer.update_weights(&weights(at, new))?;
+                *seed = new;
+            }
+        }
+        for (seed, layer) in &mut layers {
+            let actual = run(&mut **layer)?;
+            orion_tensor::Tolerance::F16Accum.check(&actual, &expected(at, *seed)).unwrap();
+        }
+    }
+    Ok(())
+}
+
+fn with(mode: WeightMode, attempts: usize) -> Options {
+    let retry = Retry { attempts, ..Retry::default() };
+    Options { live_programs: 2, retry, ..options(mode) }
+}
+
+fn session(bench: &Bench, options: Options) -> Outcome {
+    work(&bench.open(options)?)
+}
+
+fn calls_of_a_session(mode: WeightMode) -> usize {
+    let bench = Bench::new(Behaviour::default());
+    session(&bench, with(mode, 5)).unwrap();
+    bench.assert_empty();
+    bench.framework.calls().len()
+}
+
+#[test]
+fn what_fails_once_for_no_reason_is_done_again() {
+    for mode in WeightMode::ALL {
+        for number in 0..calls_of_a_session(mode) {
+            let bench = Bench::new(Behaviour::default());
+            bench.framework.fail_at(number, Fault::Transient);
+            let outcome = session(&bench, with(mode, 5));
+            let call = bench.framework.calls()[number];
+            outcome.unwrap_or_else(|e| panic!("{mode}, call {number} {call:?}: {e}"));
+            bench.assert_empty();
+        }
+    }
+}
+
+#[test]
+fn what_fails_for_good_is_an_error_and_leaves_nothing() {
+    for mode in WeightMode::ALL {
+        let mut failures = 0;
+        for number in 0..calls_of_a_session(mode) {
+            let bench = Bench::new(Behaviour::default());
+            let fault = Fault::Says("Failed with status=0x1d : InvalidMILProgram".to_owned());
+            bench.framework.fail_at(number, fault);
+            failures += usize::from(session(&bench, with(mode, 1)).is_err());
+            bench.assert_empty();
+            // And what comes after it is right.
+            if number % 8 == 0 {
+                session(&bench, with(mode, 1)).unwrap();
+                bench.assert_empty();
+            }
+        }
+        assert!(failures > 20, "{mode}: {failures}");
+    }
+}
+
+#[test]
+fn an_update_that_fails_leaves_the_old_weights() {
+    for mode in WeightMode::ALL {
+        let (program, at) = layer("layer");
+        let new = expected(at, 2);
+        for after in 0..20 {
+            let bench = Bench::new(Behaviour::default());
+            let device = bench.open(with(mode, 1)).unwrap();
+            let mut executable = device.compile(&program, &weights(at, 1)).unwrap();
+            let old = run(&mut *executable).unwrap();
+            let fault = Fault::Says("Entitlement".to_owned());
+            bench.framework.fail_at(bench.framework.calls().len() + after, fault);
+            let updated = executable.update_weights(&weights(at, 2)).is_ok();
+            // The fault may lie after the update.
+            let result = run(&mut *executable).or_else(|_| run(&mut *executable)).unwrap();
+            if updated {
+                orion_tensor::Tolerance::F16Accum.check(&result, &new).unwrap();
+            } else if mode != WeightMode::Inputs {
+                assert_eq!(result, old, "{mode}, {after} calls later");
+            }
+            drop(executable);
+            drop(device);
+            bench.assert_empty();
+        }
+    }
+}
+
+#[test]
+fn a_process_that_was_killed_leaves_nothing_that_misleads_the_next() {
+    for mode in WeightMode::ALL {
+        for number in (0..calls_of_a_session(mode)).step_by(3) {
+            let bench = Bench::new(Behaviour::default());
+            // Everything after the fatal call fails, and nobody cleans up.
+            for later in number..number + 500 {
+                bench.framework.fail_at(later, Fault::Says("Entitlement".to_owned()));
+            }
+            if let Ok(device) = bench.open(with(mode, 1)) {
+                let _ = work(&device);
+                std::mem::forget(device);
+            }
+            let next = Bench {
+                framework: StandIn::new(
+                    "m4".parse().unwrap(),
+                    bench.directory.path(),
+                    Behaviour::default(),
+                ),
+                directory: bench.directory,
+            };
+            session(&next, with(mode, 5)).unwrap_or_else(|e| panic!("{mode}, {number}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn damaged_leftovers_are_written_anew() {
+    let bench = Bench::new(Behaviour::default());
+    let (program, at) = layer("layer");
+    let device = bench.open(options(WeightMode::BakedRecompile)).unwrap();
+    let executable = device.compile(&program, &weights(at, 1)).unwrap();
+    // The directories as a crash could leave them: half a weight file, no program.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(bench.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().join("weights").is_dir() {
+            let to = copy.path().join(entry.file_name());
+            std::fs::create_dir_all(to.join("weights")).unwrap();
+            std::fs::write(to.join("weights/weight.bin"), "half").unwrap();
+            std::fs::copy(entry.path().join("model.mil"), to.join("model.mil")).unwrap();
+        }
+    }
+    assert!(std::fs::read_dir(copy.path()).unwrap().next().is_some());
+    drop(executable);
+    let framework = StandIn::new("m4".parse().unwrap(), copy.path(), Behaviour::default());
+    let bench = Bench { directory: copy, framework };
+    let device = bench.open(options(WeightMode::BakedRecompile)).unwrap();
+    let mut executable = device.compile(&program, &weights(at, 1)).unwrap();
+    assert_close(&run(&mut *executable).unwrap(), &expected(at, 1));
+    drop(executable);
+    drop(device);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_system_where_nothing_compiles_is_told_at_once() {
+    let bench = Bench::new(Behaviour { compilations: Some(0), ..Behaviour::default() });
+    let error = bench.open(options(WeightMode::Inputs)).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Compile);
+    assert!(error.to_string().contains("CompilationFailure"), "{error}");
+    bench.assert_empty();
+}

@@ -1,0 +1,6 @@
+//! The client of the Neural Engine's framework, over the stand-in for it.
+
+mod faults;
+mod modes;
+mod programs;
+mod support;
