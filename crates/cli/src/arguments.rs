@@ -8,7 +8,7 @@ pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
-pub(crate) use lint::{Lint, LintFormat, Residency};
+pub(crate) use lint::{Estimate, EstimateFormat, Lint, LintFormat, ModelTask, OfModel, Residency};
 pub(crate) use text::{Convert, Detokenize, ModelFormat, NumberType, Tokenize};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Lint(Lint),
     /// Say which operations Core ML would run on the Neural Engine, and why
     Residency(Residency),
+    /// Say what a program would cost on the Neural Engine: time, traffic and energy
+    Estimate(Estimate),
     /// Measure models, programs and this machine, beside what the machine can do at most
     #[command(subcommand)]
     Bench(Bench),

@@ -50,6 +50,7 @@ fn main() -> Exit {
         Command::Mil(a) => commands::mil::mil(&a, &printer),
         Command::Lint(a) => commands::lint::lint(&a, &printer),
         Command::Residency(a) => commands::residency::residency(&a, &printer),
+        Command::Estimate(a) => commands::estimate::estimate(&a, &printer),
         Command::Bench(a) => commands::bench::bench(&a, &printer),
         Command::Devices(a) => commands::devices::devices(&a, &printer),
     };

@@ -7,6 +7,7 @@
 mod activation;
 mod chip;
 mod cost;
+mod estimate;
 mod fix;
 mod lint;
 mod page;
@@ -19,6 +20,7 @@ mod surface;
 pub use activation::{ActivationTable, EXP2, GELU, RECIPROCAL, SIGMOID, SILU, TANH};
 pub use chip::{Chip, Generation, Kin, Os, Parameters, Route, Target};
 pub use cost::{Bound, Cost};
+pub use estimate::{Estimate, PricedOperation, estimate};
 pub use fix::{Fixed, fix};
 pub use lint::{Finding, lint};
 pub use page::{catalogue, page};

@@ -64,8 +64,8 @@ pub fn residency(program: &Program, target: &Target) -> Vec<Placement> {
 fn place(scope: &Scope<'_>) -> Vec<Placement> {
     let mut pricer = Pricer::default();
     let mut placements: Vec<Placement> = Vec::new();
-    // Constants and what unpacks them belong to whoever reads them.
-    for site in scope.sites().filter(|s| !s.name().starts_with("constexpr_")) {
+    // Constants and what unpacks or reshapes them belong to whoever reads them.
+    for site in scope.sites().filter(|s| !s.is_folded()) {
         let cost = pricer.price(&site);
         let bytes: f64 = site
             .tensors()

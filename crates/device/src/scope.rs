@@ -97,10 +97,25 @@ impl<'a> Scope<'a> {
         params.chain(self.function.body.results.iter().copied())
     }
 
-    /// Whether a value is known before running: a constant, or one unpacked from fewer bits.
+    /// Whether a value is known before running: a constant, one unpacked from fewer bits, or
+    /// another shape of one.
     pub(crate) fn is_constant(&self, value: ValueId) -> bool {
-        self.producers[value.index()]
-            .is_some_and(|o| o.name == "const" || o.name.starts_with("constexpr_"))
+        let mut value = value;
+        // Every step goes to an earlier operation; the bound is for programs that are not valid.
+        for _ in 0..64 {
+            let Some(producer) = self.producers[value.index()] else { return false };
+            match producer.name.as_str() {
+                "const" => return true,
+                name if name.starts_with("constexpr_") => return true,
+                "reshape" | "expand_dims" | "squeeze" | "transpose" | "cast" | "identity" => {
+                    let site = Site { scope: self, operation: producer };
+                    let Some(x) = site.operand("x") else { return false };
+                    value = x;
+                }
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// The numbers of a constant, when the weights are at hand and there are not so many that
@@ -201,6 +216,11 @@ impl<'a> Site<'a> {
     /// The operands that are computed when the program runs.
     pub(crate) fn computed(&self) -> impl Iterator<Item = ValueId> {
         self.operation.operands().filter(|&v| !self.scope.is_constant(v))
+    }
+
+    /// Whether the result is there before the program runs.
+    pub(crate) fn is_folded(&self) -> bool {
+        self.outputs().first().is_some_and(|&v| self.scope.is_constant(v))
     }
 
     pub(crate) fn outputs(&self) -> &'a [ValueId] {

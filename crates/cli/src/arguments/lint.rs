@@ -1,12 +1,13 @@
 use clap::{Args, ValueEnum};
 use orion_device::{Chip, Os, Route};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// What `orion lint` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Lint {
-    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
-    #[arg(value_name = "FILE", required_unless_present = "explain")]
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory; or a model or preset
+    #[arg(value_name = "FILE|MODEL", required_unless_present = "explain")]
     pub(crate) file: Option<PathBuf>,
 
     /// Chip to check for: m1 to m5, also m4-pro, m4-max, m3-ultra and so on
@@ -34,6 +35,9 @@ pub(crate) struct Lint {
     /// Explain a rule, such as ANE040, and do nothing else
     #[arg(long, value_name = "CODE", exclusive = true)]
     pub(crate) explain: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) of_model: OfModel,
 }
 
 /// How findings are printed.
@@ -101,8 +105,8 @@ impl From<Way> for Route {
 /// What `orion residency` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Residency {
-    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
-    #[arg(value_name = "FILE")]
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory; or a model or preset
+    #[arg(value_name = "FILE|MODEL")]
     pub(crate) file: PathBuf,
 
     /// Chip to plan for: m1 to m5, also m4-pro, m4-max, m3-ultra and so on
@@ -116,4 +120,70 @@ pub(crate) struct Residency {
     /// How to print the plan
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: super::Format,
+
+    #[command(flatten)]
+    pub(crate) of_model: OfModel,
+}
+
+/// What `orion estimate` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Estimate {
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory; or a model or preset
+    #[arg(value_name = "FILE|MODEL")]
+    pub(crate) file: PathBuf,
+
+    /// Chip to price for: m1 to m5, also m4-pro, m4-max, m3-ultra and so on
+    #[arg(long, value_name = "CHIP", default_value = "m4")]
+    pub(crate) chip: ChipName,
+
+    /// How to print the prices
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: EstimateFormat,
+
+    /// Print every operation in order, not only those that take longest
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) of_model: OfModel,
+}
+
+/// Which programs of a model are meant. Programs in files are what they are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Programs of a model")]
+pub(crate) struct OfModel {
+    /// What the model does
+    #[arg(long, value_name = "TASK", default_value = "decode")]
+    pub(crate) task: ModelTask,
+
+    /// Tokens of the prompt, of the context while decoding, or of a training sequence [default:
+    /// at most 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) seq: Option<NonZeroUsize>,
+
+    /// Sequences at a time
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) batch: NonZeroUsize,
+}
+
+/// What a model does with its programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModelTask {
+    /// Reads a prompt, all tokens at once
+    Prefill,
+    /// Gives one token more
+    Decode,
+    /// Makes a training step of one micro-batch: loss, gradients and optimizer
+    Train,
+}
+
+/// How prices are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EstimateFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// Trace events, for ui.perfetto.dev
+    Trace,
 }

@@ -2,7 +2,8 @@
 
 use super::mil::source::{Malformed, read_program};
 use super::mil::{convert, source};
-use crate::arguments::{Lint, LintFormat};
+use super::subject::{is_program, model_programs};
+use crate::arguments::{Lint, LintFormat, OfModel};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::printer::Printer;
@@ -12,7 +13,7 @@ use orion_mil::{Program, Weights, package, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A finding and where in the text it is.
 struct Located {
@@ -33,23 +34,53 @@ pub(crate) fn lint(arguments: &Lint, printer: &Printer) -> Result {
     let file = arguments.file.as_ref().expect("clap asks for it unless a rule is explained");
     let route = arguments.through.map_or_else(|| usual_route(file), Route::from);
     let target = Target { chip: arguments.chip.0, os: arguments.os.into(), route };
-    let located = located(file, &target)?;
+    let is_model = !is_program(file);
+    let found = if is_model {
+        in_model(file, &arguments.of_model, &target)?
+    } else {
+        vec![(file.clone(), located(file, &target)?)]
+    };
     match arguments.format {
-        LintFormat::Text => print_text(file, &target, &located, printer)?,
-        LintFormat::Json => printer.data_line(json!({
-            "file": file.display().to_string(),
-            "chip": target.chip.id(),
-            "os": target.os.to_string(),
-            "through": through(route),
-            "findings": located.iter().map(as_json).collect::<Vec<_>>(),
-        }))?,
-        LintFormat::Sarif => printer.data_line(sarif(file, &located))?,
+        LintFormat::Text => {
+            for (name, located) in &found {
+                print_text(name, &target, located, printer)?;
+            }
+        }
+        LintFormat::Json => {
+            for (name, located) in &found {
+                printer.data_line(json!({
+                    "file": name.display().to_string(),
+                    "chip": target.chip.id(),
+                    "os": target.os.to_string(),
+                    "through": through(route),
+                    "findings": located.iter().map(as_json).collect::<Vec<_>>(),
+                }))?;
+            }
+        }
+        LintFormat::Sarif => printer.data_line(sarif(&found))?,
     }
     if let Some(output) = &arguments.fix {
+        if is_model {
+            return Err(Failure::usage("--fix rewrites programs in files, not models")
+                .hint("`orion compile` writes a model's programs"));
+        }
         write_fixed(file, output, &target, printer)?;
     }
-    let failed = located.iter().any(|l| l.finding.is_failure());
+    let failed = found.iter().flat_map(|(_, l)| l).any(|l| l.finding.is_failure());
     Ok(if failed { Exit::No } else { Exit::Success })
+}
+
+/// What is found in each program of a model, under the model's name and the program's.
+fn in_model(model: &Path, of: &OfModel, target: &Target) -> Result<Vec<(PathBuf, Vec<Located>)>> {
+    let model_programs = model_programs(model, of)?;
+    // Zeros in place of weights would be taken for weights.
+    let weights = model_programs.has_values.then_some(&model_programs.weights);
+    let found = model_programs.programs.iter().map(|p| {
+        let findings = check(&p.program, weights, target).into_iter();
+        let located = findings.map(|finding| Located { finding, line: None, column: None });
+        (PathBuf::from(format!("{}: {}", model.display(), p.name)), located.collect())
+    });
+    Ok(found.collect())
 }
 
 /// Models in Core ML's own formats get there through Core ML; texts and our bundles are programs
@@ -220,8 +251,9 @@ fn as_json(one: &Located) -> Value {
 }
 
 /// The Static Analysis Results Interchange Format 2.1.0 (OASIS).
-fn sarif(file: &Path, located: &[Located]) -> Value {
-    let mut rules: Vec<&Rule> = located.iter().map(|l| l.finding.rule).collect();
+fn sarif(found: &[(PathBuf, Vec<Located>)]) -> Value {
+    let located = || found.iter().flat_map(|(file, all)| all.iter().map(move |one| (file, one)));
+    let mut rules: Vec<&Rule> = located().map(|(_, l)| l.finding.rule).collect();
     rules.sort_by_key(|rule| rule.code);
     rules.dedup();
     let described: Vec<Value> = rules
@@ -235,9 +267,8 @@ fn sarif(file: &Path, located: &[Located]) -> Value {
             })
         })
         .collect();
-    let results: Vec<Value> = located
-        .iter()
-        .map(|one| {
+    let results: Vec<Value> = located()
+        .map(|(file, one)| {
             let Finding { rule, severity, function, place, message, .. } = &one.finding;
             let level = match (one.finding.is_failure(), severity) {
                 (true, _) => "error",

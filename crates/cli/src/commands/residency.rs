@@ -1,6 +1,6 @@
 //! `orion residency`: where Core ML would run each operation.
 
-use super::mil::source::require_program;
+use super::subject::programs;
 use crate::arguments::{Format, Residency};
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -9,35 +9,40 @@ use orion_device::{Placement, Route, Target, Unit, residency as plan};
 use serde_json::{Value, json};
 
 pub(crate) fn residency(arguments: &Residency, printer: &Printer) -> Result {
-    let program = require_program(&arguments.file)?;
+    let (programs, _) = programs(&arguments.file, &arguments.of_model)?;
     let target = Target { chip: arguments.chip.0, os: arguments.os.into(), route: Route::CoreMl };
-    let placements = plan(&program, &target);
-    match arguments.format {
-        Format::Text => print_text(&placements, &target, printer)?,
-        Format::Json => {
-            let rows: Vec<Value> = placements
-                .iter()
-                .map(|p| {
-                    json!({
-                        "function": p.function,
-                        "operation": p.operation,
-                        "value": p.value,
-                        "unit": p.unit.name(),
-                        "rule": p.rule.map(|r| r.code),
-                        "reason": p.reason,
-                        "ane_us": p.us[0],
-                        "cpu_us": p.us[1],
-                    })
-                })
-                .collect();
-            printer.data_line(json!({
-                "chip": target.chip.id(),
-                "os": target.os.to_string(),
-                "operations": rows,
-            }))?;
+    for program in &programs {
+        let placements = plan(&program.program, &target);
+        match arguments.format {
+            Format::Text => {
+                if programs.len() > 1 {
+                    printer.data_line(&program.name)?;
+                }
+                print_text(&placements, &target, printer)?;
+            }
+            Format::Json => printer.data_line(as_json(&placements, &target))?,
         }
     }
     Ok(Exit::Success)
+}
+
+fn as_json(placements: &[Placement], target: &Target) -> Value {
+    let rows: Vec<Value> = placements
+        .iter()
+        .map(|p| {
+            json!({
+                "function": p.function,
+                "operation": p.operation,
+                "value": p.value,
+                "unit": p.unit.name(),
+                "rule": p.rule.map(|r| r.code),
+                "reason": p.reason,
+                "ane_us": p.us[0],
+                "cpu_us": p.us[1],
+            })
+        })
+        .collect();
+    json!({ "chip": target.chip.id(), "os": target.os.to_string(), "operations": rows })
 }
 
 fn print_text(placements: &[Placement], target: &Target, printer: &Printer) -> Result<()> {

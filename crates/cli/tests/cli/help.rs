@@ -22,6 +22,7 @@ fn every_verb_has_a_help_page() {
         "mil run",
         "lint",
         "residency",
+        "estimate",
         "bench",
         "bench machine",
         "bench gemm",
@@ -65,6 +66,7 @@ fn the_first_page_lists_the_verbs() {
       mil         Print, check, convert, describe or run a MIL program
       lint        Say what the Apple Neural Engine will refuse, run elsewhere or get wrong
       residency   Say which operations Core ML would run on the Neural Engine, and why
+      estimate    Say what a program would cost on the Neural Engine: time, traffic and energy
       bench       Measure models, programs and this machine, beside what the machine can do at most
       devices     List the devices of this machine
 

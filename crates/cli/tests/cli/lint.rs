@@ -33,3 +33,16 @@ fn residency_says_why() {
     place.write("model.mil", PROGRAM);
     assert_snapshot!(place.line("residency model.mil --chip m1"));
 }
+
+#[test]
+fn lint_and_residency_take_models() {
+    let place = Place::new();
+    let ran = place.line("lint stories260k --task decode --seq 64 --through core-ml");
+    assert!(ran.stdout.contains("stories260k: decode_1x64: "), "{ran}");
+    let ran = place.line("lint stories260k --task train --seq 64 --format json -q");
+    assert_eq!(ran.stdout.lines().count(), 2, "{ran}");
+    let ran = place.line("residency stories260k --task decode --seq 64 --format json -q");
+    assert!(ran.stdout.contains("\"unit\""), "{ran}");
+    let ran = place.line("lint stories260k --fix fixed.mil");
+    assert!(ran.stderr.contains("orion compile"), "{ran}");
+}

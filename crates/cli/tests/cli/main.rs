@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod convert;
 mod errors;
+mod estimate;
 mod help;
 mod lint;
 mod mil;

@@ -368,6 +368,8 @@ fn number_type(site: &Site<'_>) -> Option<String> {
         |v| ["indices", "begin", "end", "shape", "reps"].iter().any(|a| site.operand(a) == Some(v));
     // The positions of `topk` come beside the values and are converted on the way out.
     let positions = |v| site.name() == "topk" && site.outputs().get(1) == Some(&v);
+    let places =
+        site.is(&["gather", "gather_nd", "slice_by_index", "slice_by_size", "slice_update"]);
     let bytes_only = site.is(&["quantize", "dequantize", "cast", "identity"]);
     let direct = site.target().route == Route::Direct;
     let moves_only = site.is(&[
@@ -389,7 +391,8 @@ fn number_type(site: &Site<'_>) -> Option<String> {
             DType::I16 | DType::U16 => {
                 !(indices(value) || positions(value) || (direct && bytes_only))
             }
-            _ => !positions(value),
+            // ANE045 and ANE046 say more of computed places.
+            _ => !(positions(value) || (places && indices(value))),
         };
         bad.then(|| format!("{} is not fp16", site.called(value)))
     })

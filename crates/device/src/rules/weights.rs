@@ -11,7 +11,7 @@ pub(super) const RULES: &[Rule] = &[
         code: "ANE100",
         title: "a weight's offset does not point to its description",
         severity: SilentWrongData,
-        what: "The offset after `BLOBFILE` is that of the 64 bytes that describe the weight, not of its numbers, and is a multiple of 64. The first weight of a file is at 64. Other offsets read garbage.",
+        what: "The offset after `BLOBFILE` is that of the 64 bytes that describe the weight, not of its numbers. The first 64 bytes of a file describe the file, so that no weight is below 64. Other offsets read garbage.",
         fix: "Take offsets from the writer of the file; `orion mil convert` writes right ones.",
         evidence: "coremltools' storage format; mechramc/Orion measured that 0 and 128 read garbage where 64 is right.",
         check: Check::Program(bad_offset),
@@ -51,6 +51,17 @@ pub(super) const RULES: &[Rule] = &[
         evidence: "mechramc/Orion (M4 Max, macOS 15, one weight). ironmill uses it for many and reports a perplexity of infinity.",
         ..RULE
     },
+    Rule {
+        code: "ANE104",
+        title: "a weight does not begin at a multiple of 64 bytes",
+        severity: Refused,
+        confidence: Confidence::Disputed,
+        what: "coremltools puts every description of a weight, and the numbers behind it, at a multiple of 64 bytes. Whether the compiler takes other places is not known.",
+        fix: "Write the file again with padding; `orion mil convert` does it.",
+        evidence: "The storage format of coremltools 9.0. Espresso's generator packs small weights without padding and names such places.",
+        check: Check::Program(uneven_offset),
+        ..RULE
+    },
 ];
 
 pub(super) struct Blob<'a> {
@@ -76,6 +87,14 @@ pub(super) fn blobs(program: &Program) -> Vec<Blob<'_>> {
 }
 
 fn bad_offset(whole: &Whole<'_>) -> Vec<String> {
-    let bad = blobs(whole.program).into_iter().filter(|b| b.offset == 0 || b.offset % 64 != 0);
+    offsets(whole, |offset| offset < 64)
+}
+
+fn uneven_offset(whole: &Whole<'_>) -> Vec<String> {
+    offsets(whole, |offset| offset >= 64 && offset % 64 != 0)
+}
+
+fn offsets(whole: &Whole<'_>, is_bad: impl Fn(u64) -> bool) -> Vec<String> {
+    let bad = blobs(whole.program).into_iter().filter(|b| is_bad(b.offset));
     bad.map(|b| format!("{}: offset {} of {}", b.place, b.offset, b.file)).collect()
 }

@@ -1,0 +1,56 @@
+use crate::support::Place;
+use insta::assert_snapshot;
+use serde_json::Value;
+
+const PROGRAM: &str = r#"program(1.3)
+[buildInfo = dict<string, string>({{"coremlc-version", "1"}})]
+{
+    func main<ios18>(tensor<fp16, [1, 64, 8, 64]> a) {
+        tensor<fp16, [1, 64, 8, 64]> t = tan(x = a)[name = string("t")];
+        tensor<fp16, [1, 64, 8, 64]> b = relu(x = t)[name = string("b")];
+    } -> (b);
+}
+"#;
+
+#[test]
+fn estimate_prices_a_program() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    assert_snapshot!(place.line("estimate model.mil --chip m1"));
+    assert_snapshot!(place.line("estimate model.mil --chip m4 --format json -q"));
+}
+
+#[test]
+fn estimate_prices_what_a_model_does() {
+    let place = Place::new();
+    let price = |task: &str| {
+        let line = format!("estimate stories260k --task {task} --seq 64 --format json -q");
+        serde_json::from_str::<Value>(&place.line(&line).succeeded()).unwrap()
+    };
+    let [prefill, decode, train] = ["prefill", "decode", "train"].map(price);
+    let functions = |price: &Value| price["functions"].as_array().unwrap().len();
+    assert_eq!([functions(&prefill), functions(&decode), functions(&train)], [1, 1, 2]);
+    assert_eq!((&prefill["tokens"], &decode["tokens"]), (&64.into(), &1.into()));
+    // Two runs take longer than one, and 64 tokens at once longer than one.
+    let us = |price: &Value| price["us"].as_f64().unwrap();
+    assert!(us(&train) > us(&prefill) && us(&prefill) > us(&decode));
+    assert_snapshot!(place.line("estimate no-such-model"));
+    assert_snapshot!(place.line("estimate stories260k --seq 100000"));
+}
+
+#[test]
+fn a_trace_is_one_event_behind_the_other() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    let text = place.line("estimate model.mil --format trace -q").succeeded();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let all = trace["traceEvents"].as_array().unwrap();
+    let complete: Vec<&Value> = all.iter().filter(|e| e["ph"] == "X").collect();
+    let names: Vec<&str> = complete.iter().map(|e| e["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["dispatch", "tan -> t", "relu -> b"]);
+    let mut end = 0.0;
+    for event in complete {
+        assert!((event["ts"].as_f64().unwrap() - end).abs() < 1e-9, "{event}");
+        end += event["dur"].as_f64().unwrap();
+    }
+}
