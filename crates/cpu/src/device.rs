@@ -159,7 +159,7 @@ struct Planned {
 
 impl Planned {
     fn new(device: &Cpu, function: String, signature: Signature, plan: Plan) -> Self {
-        let sizes = plan.steps.iter().map(|s| s.kind.workspace(device.isa));
+        let sizes = plan.steps.iter().map(|s| s.kind.workspace(device.isa, device.pool.threads()));
         let mut workspace = sizes.fold(Workspace::default(), Workspace::max);
         // Whole cache lines for each thread.
         workspace.shared = workspace.shared.next_multiple_of(16);

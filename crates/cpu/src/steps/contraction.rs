@@ -77,11 +77,11 @@ impl Contraction {
         }
     }
 
-    pub(super) fn workspace(&self, isa: Isa) -> Workspace {
+    pub(super) fn workspace(&self, isa: Isa, threads: usize) -> Workspace {
         let arithmetic = Arithmetic { isa, precision: self.precision };
         let [a, b] = [&self.a, &self.b].map(|f| f.at(std::ptr::null()));
         match self.method {
-            Method::Together => workspace(arithmetic, self.size, a, b),
+            Method::Together => workspace(arithmetic, threads, self.size, a, b),
             Method::Apart => workspace_on_one_thread(arithmetic, self.size, a, b),
             Method::DotRows => {
                 Workspace { shared: self.size.n * self.size.k * self.batch.len(), per_thread: 0 }

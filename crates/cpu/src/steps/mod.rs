@@ -89,14 +89,14 @@ pub(crate) struct Step {
 }
 
 impl Kind {
-    /// Memory it needs while it runs.
-    pub(crate) fn workspace(&self, isa: Isa) -> Workspace {
+    /// Memory it needs while it runs on so many threads.
+    pub(crate) fn workspace(&self, isa: Isa, threads: usize) -> Workspace {
         match self {
             Self::Map(map) => Workspace { shared: 0, per_thread: map.program.scratch_lanes() },
             Self::Reduce(reduce) => {
                 Workspace { shared: 0, per_thread: reduce.reduced.program.scratch_lanes() }
             }
-            Self::Contraction(contraction) => contraction.workspace(isa),
+            Self::Contraction(contraction) => contraction.workspace(isa, threads),
             Self::Attention(step) => Workspace { shared: 0, per_thread: step.lanes() },
             Self::AttentionGradient(step) => Workspace { shared: 0, per_thread: step.lanes() },
             _ => Workspace::default(),

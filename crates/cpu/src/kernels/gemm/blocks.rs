@@ -1,7 +1,7 @@
 //! How a product is cut: what is packed, how deep, and who computes which part.
 
 use super::microkernel::{Ahead, MicroKernel, STRIDE_AHEAD};
-use super::{Arithmetic, Matrix, Size};
+use super::{Arithmetic, Destination, Matrix, Size};
 use crate::precision::Precision;
 use orion_tensor::DType;
 
@@ -18,9 +18,19 @@ const TILES: usize = 8;
 const BLOCK_B: usize = 200 << 10;
 /// Lanes of B packed before they are used, at most: within a third-level cache.
 const PACKED_B: usize = 1 << 20;
+/// Lanes of B, at most, that every thread packs for itself, and rows of A for each thread, at
+/// least, that this is worth: what another core has just written costs more to get than to pack.
+const PRIVATE_B: usize = PACKED_B / 2;
+const PRIVATE_ROWS: usize = 96;
 /// Rows of A, at most, for which B is read as it lies, if it is no larger than what would be
 /// packed at once: else packing pays.
 const FEW_ROWS: usize = 2560;
+
+/// Bytes of C from which on it is written past the caches, as most of it would leave them before
+/// somebody reads it: of any product, and of one that is larger than its factors. Those are
+/// mostly gradients of weights, which are read long after.
+const STREAM: usize = 16 << 20;
+const STREAM_LARGE: usize = 1 << 20;
 
 /// The way a product is cut. It depends on sizes and layouts, not on the number of threads.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +38,8 @@ pub(super) struct Blocks {
     /// Whether the micro-kernel reads A, and B, as they lie.
     pub direct_a: bool,
     pub direct_b: bool,
+    /// Whether every thread packs all of B for itself.
+    pub private_b: bool,
     /// Elements of K in a slab.
     pub slab: usize,
     /// Elements of K, and columns, of B packed at once.
@@ -45,6 +57,7 @@ impl Blocks {
     pub(super) fn of(
         kernel: &MicroKernel,
         arithmetic: Arithmetic,
+        threads: usize,
         size: Size,
         a: Matrix,
         b: Matrix,
@@ -57,7 +70,10 @@ impl Blocks {
         };
         // Down a column, lanes may be at any distance that does not put all into one set of a cache.
         let spread = a.row == 1 && pair == 1 && a.column % ONE_SET != 0;
-        let direct_a = as_it_is(a) && (a.column == 1 && k.is_multiple_of(pair) || spread);
+        // Along rows, rows must not all begin in one set.
+        let rows_apart = (a.row * a.dtype.size_bytes() as isize) % (4 * ONE_SET) != 0;
+        let along = a.column == 1 && k.is_multiple_of(pair) && (m == 1 || rows_apart);
+        let direct_a = as_it_is(a) && (along || spread);
         let whole_tiles = kernel.masks || n.is_multiple_of(kernel.columns);
         let small = m <= FEW_ROWS && n * k <= PACKED_B;
         let direct_b = as_it_is(b) && pair == 1 && b.column == 1 && whole_tiles && small;
@@ -77,9 +93,13 @@ impl Blocks {
             let blocks = (wide * slab).div_ceil(BLOCK_B * 2 / 3);
             wide.div_ceil(blocks).next_multiple_of(kernel.columns)
         };
+        let whole = deep == slabs && wide == width && wide * deep * slab <= PRIVATE_B;
+        let private_b =
+            !direct_b && whole && (2..=64).contains(&threads) && m >= PRIVATE_ROWS * threads;
         Self {
             direct_a,
             direct_b,
+            private_b,
             slab: slab * pair,
             deep: deep * slab * pair,
             wide,
@@ -89,6 +109,17 @@ impl Blocks {
             tile_columns: kernel.columns,
             pair,
         }
+    }
+
+    /// Whether C is written past the caches: it is large, written once, and lies in whole lines.
+    pub(super) fn stream(&self, size: Size, c: Destination) -> bool {
+        let line = 64;
+        let large = size.m * size.n > (size.m + size.n) * size.k;
+        let least = if large { STREAM_LARGE } else { STREAM };
+        size.m * size.n * 4 >= least
+            && size.k <= self.slab
+            && (c.pointer as usize).is_multiple_of(line)
+            && (c.row * 4) % line as isize == 0
     }
 
     /// Lanes that packed B takes.
@@ -123,10 +154,7 @@ impl Blocks {
             width = width.min(narrow);
         }
         let across = columns.div_ceil(width);
-        let down = tiles.div_ceil(TILES);
-        let down =
-            if across.is_multiple_of(threads) { down } else { down.next_multiple_of(threads) };
-        Share { tiles, down: down.min(tiles), across, width, columns, m: self.m, tile: self.tile }
+        Share { tiles, threads, across, width, columns, m: self.m, tile: self.tile }
     }
 
     /// The memory of a part of A.
@@ -160,12 +188,12 @@ impl Blocks {
     }
 }
 
-/// Blocks of rows and of columns; every task is one of each.
+/// Blocks of rows and of columns; every task is one of each. In the last block of columns, blocks
+/// of rows get smaller towards the end, so that all threads finish at about the same time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     tiles: usize,
-    /// Blocks of rows, of about as many tiles each.
-    down: usize,
+    threads: usize,
     /// Blocks of columns.
     across: usize,
     width: usize,
@@ -175,16 +203,48 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// Blocks of rows in every block of columns but the last.
+    fn down(&self) -> usize {
+        self.tiles.div_ceil(TILES)
+    }
+
+    /// First and count of the tiles of a block of rows in the last block of columns, or how many
+    /// blocks there are.
+    fn shrinking(&self, block: usize) -> Result<(usize, usize), usize> {
+        let shares = 2 * self.threads;
+        // So many blocks are whole.
+        let whole = (self.tiles / TILES).saturating_sub(shares).min(block);
+        let (mut first, mut i) = (whole * TILES, whole);
+        while first < self.tiles {
+            let left = self.tiles - first;
+            let count = left.div_ceil(shares).clamp(2, TILES).min(left);
+            if i == block {
+                return Ok((first, count));
+            }
+            (first, i) = (first + count, i + 1);
+        }
+        Err(i)
+    }
+
     pub(super) fn tasks(&self) -> usize {
-        self.down * self.across
+        let last = self.shrinking(usize::MAX).expect_err("there are not so many");
+        (self.across - 1) * self.down() + last
     }
 
     /// First and count of the rows, then of the columns.
     pub(super) fn task(&self, i: usize) -> ((usize, usize), (usize, usize)) {
-        let (block, down) = (i / self.down, i % self.down);
-        let row = |block: usize| (block * self.tiles / self.down * self.tile).min(self.m);
-        let (first, column) = (row(down), block * self.width);
-        ((first, row(down + 1) - first), (column, self.width.min(self.columns - column)))
+        let whole = (self.across - 1) * self.down();
+        let (block, tiles) = if i < whole {
+            let (block, down) = (i / self.down(), i % self.down());
+            let tile = |down: usize| down * self.tiles / self.down();
+            (block, (tile(down), tile(down + 1) - tile(down)))
+        } else {
+            (self.across - 1, self.shrinking(i - whole).expect("a task"))
+        };
+        let first = tiles.0 * self.tile;
+        let rows = (tiles.1 * self.tile).min(self.m - first);
+        let column = block * self.width;
+        ((first, rows), (column, self.width.min(self.columns - column)))
     }
 }
 
@@ -243,5 +303,39 @@ impl Steps {
             }
         }
         Ahead { start, near: 0, step: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_every_part_of_c_once() {
+        for (m, columns, threads) in [
+            (1usize, 32usize, 2),
+            (300, 64, 2),
+            (768, 100, 2),
+            (2500, 96, 3),
+            (12, 640, 5),
+            (25, 64, 8),
+        ] {
+            let (tile, tile_columns, width) = (12, 32, 64);
+            let across = columns.div_ceil(width);
+            let tiles = m.div_ceil(tile);
+            let share = Share { tiles, threads, across, width, columns, m, tile };
+            let mut times = vec![0; m * columns];
+            for i in 0..share.tasks() {
+                let (rows, columns_here) = share.task(i);
+                assert!(rows.0 % tile == 0 && rows.1 <= TILES * tile);
+                assert!(columns_here.0 % tile_columns == 0);
+                for row in rows.0..rows.0 + rows.1 {
+                    for column in columns_here.0..columns_here.0 + columns_here.1 {
+                        times[row * columns + column] += 1;
+                    }
+                }
+            }
+            assert!(times.iter().all(|&n| n == 1), "{m} rows, {columns} columns");
+        }
     }
 }

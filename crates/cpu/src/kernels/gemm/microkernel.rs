@@ -29,10 +29,13 @@ pub(super) struct Tile {
     pub columns: usize,
     /// Whether to add to what is in C.
     pub accumulate: bool,
+    /// Whether to write past the caches, where there is an instruction for it: C begins at a
+    /// cache line, its rows are whole lines, and nothing is added.
+    pub stream: bool,
     pub ahead: Ahead,
 }
 
-/// Memory that will be needed after this tile: every 16 lanes along K, the cache lines at `start`
+/// Memory that will be needed after this tile: every [`STRIDE_AHEAD`] lanes along K, the cache lines at `start`
 /// and `near` bytes further on are asked for, and `start` moves by `step` bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
@@ -42,7 +45,7 @@ pub(super) struct Ahead {
 }
 
 /// Lanes along K between two looks ahead.
-pub(super) const STRIDE_AHEAD: usize = 16;
+pub(super) const STRIDE_AHEAD: usize = 8;
 
 /// Computes one tile.
 ///
@@ -61,6 +64,8 @@ pub(super) struct MicroKernel {
     pub pair: usize,
     /// Whether tiles narrower than `columns` read no further than their columns.
     pub masks: bool,
+    /// Makes what was written past the caches visible before what is written next.
+    pub fence: fn(),
     /// For `i + 1` rows: all columns, fewer than all, and at most one vector.
     pub full: &'static [Run],
     pub part: &'static [Run],
@@ -111,6 +116,11 @@ trait Lanes {
     /// Writes the sum, or adds it to what is there.
     unsafe fn store(to: *mut f32, sum: Self::Sum, accumulate: bool);
     unsafe fn store_part(to: *mut f32, sum: Self::Sum, accumulate: bool, count: usize);
+    /// Writes whole cache lines past the caches.
+    unsafe fn stream(to: *mut f32, sum: Self::Sum) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store(to, sum, false) }
+    }
     unsafe fn prefetch(_address: *const u8) {}
     /// Into the second-level cache.
     unsafe fn prefetch_far(_address: *const u8) {}
@@ -125,10 +135,12 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bo
     // SAFETY: the caller's promise; prefetches may be of any address.
     unsafe {
         let mut sums = [[L::zero(); VECTORS]; ROWS];
-        for r in 0..ROWS {
-            for v in 0..VECTORS {
-                let to = t.c.wrapping_offset(r as isize * t.c_row).wrapping_add(v * L::LANES);
-                L::prefetch(to.cast());
+        if !t.stream {
+            for r in 0..ROWS {
+                for v in 0..VECTORS {
+                    let to = t.c.wrapping_offset(r as isize * t.c_row).wrapping_add(v * L::LANES);
+                    L::prefetch(to.cast());
+                }
             }
         }
         // Every third row; the two after it are at one and two times the distance of rows, which
@@ -164,6 +176,8 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bo
                 let to = t.c.wrapping_offset(r as isize * t.c_row).wrapping_add(v * L::LANES);
                 if PART {
                     L::store_part(to, sums[r][v], t.accumulate, count(v));
+                } else if t.stream {
+                    L::stream(to, sums[r][v]);
                 } else {
                     L::store(to, sums[r][v], t.accumulate);
                 }
@@ -189,13 +203,14 @@ macro_rules! kernel {
 
 /// The kernels for every number of rows.
 macro_rules! kernels {
-    ($name:ident, $vectors:literal, $lanes:literal, $pair:literal, $masks:literal, $($rows:literal)*) => {
+    ($name:ident, $vectors:literal, $lanes:literal, $pair:literal, $masks:literal, $fence:expr, $($rows:literal)*) => {
         super::MicroKernel {
             rows: [$($rows),*].len(),
             columns: $vectors * $lanes,
             lanes: $lanes,
             pair: $pair,
             masks: $masks,
+            fence: $fence,
             full: &[$($name::<$rows, $vectors, false>),*],
             part: &[$($name::<$rows, $vectors, true>),*],
             narrow: &[$($name::<$rows, 1, true>),*],
@@ -213,14 +228,19 @@ mod x86 {
     use std::arch::x86_64::*;
 
     pub(super) static AVX512: MicroKernel =
-        kernels!(avx512, 2, 16, 1, true, 1 2 3 4 5 6 7 8 9 10 11 12);
+        kernels!(avx512, 2, 16, 1, true, fence, 1 2 3 4 5 6 7 8 9 10 11 12);
     pub(super) static AVX512_BF16: MicroKernel =
-        kernels!(avx512_bf16, 2, 16, 2, true, 1 2 3 4 5 6 7 8 9 10 11 12);
-    pub(super) static AVX2: MicroKernel = kernels!(avx2, 2, 8, 1, false, 1 2 3 4 5 6);
+        kernels!(avx512_bf16, 2, 16, 2, true, fence, 1 2 3 4 5 6 7 8 9 10 11 12);
+    pub(super) static AVX2: MicroKernel = kernels!(avx2, 2, 8, 1, false, fence, 1 2 3 4 5 6);
 
     kernel!(avx512, Avx512, "avx512f,avx2,fma");
     kernel!(avx512_bf16, Avx512Bf16, "avx512f,avx512bw,avx512bf16,avx2,fma");
     kernel!(avx2, Avx2, "avx2,fma");
+
+    fn fence() {
+        // SAFETY: every processor of the architecture has the instruction.
+        unsafe { _mm_sfence() }
+    }
 
     struct Avx512;
     struct Avx512Bf16;
@@ -272,6 +292,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn stream(to: *mut f32, sum: __m512) {
+            unsafe { _mm512_stream_ps(to, sum) }
+        }
+        #[inline(always)]
         unsafe fn prefetch(address: *const u8) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
         }
@@ -318,6 +342,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn store_part(to: *mut f32, sum: __m512, accumulate: bool, count: usize) {
             unsafe { Avx512::store_part(to, sum, accumulate, count) }
+        }
+        #[inline(always)]
+        unsafe fn stream(to: *mut f32, sum: __m512) {
+            unsafe { Avx512::stream(to, sum) }
         }
         #[inline(always)]
         unsafe fn prefetch(address: *const u8) {
@@ -389,7 +417,7 @@ mod arm {
     use super::{Lanes, MicroKernel};
     use std::arch::aarch64::*;
 
-    pub(super) static NEON: MicroKernel = kernels!(neon, 3, 4, 1, false, 1 2 3 4 5 6 7 8);
+    pub(super) static NEON: MicroKernel = kernels!(neon, 3, 4, 1, false, || {}, 1 2 3 4 5 6 7 8);
 
     kernel!(neon, Neon, "neon");
 
@@ -447,7 +475,7 @@ mod portable {
     use super::{Lanes, MicroKernel};
     use crate::kernels::isa::{BASELINE_FMA, fma};
 
-    pub(super) static PORTABLE: MicroKernel = kernels!(portable, 1, 8, 1, false, 1 2 3 4);
+    pub(super) static PORTABLE: MicroKernel = kernels!(portable, 1, 8, 1, false, || {}, 1 2 3 4);
 
     kernel!(portable, Portable);
 

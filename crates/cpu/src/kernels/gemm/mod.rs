@@ -3,15 +3,17 @@
 //!
 //! A tile of C stays in registers over a slab of K. An operand that the micro-kernel can read as
 //! it lies in memory is not packed: rows of A that are contiguous along K, and rows of B that
-//! are contiguous along N where few rows of A want them. The rest is packed into panels, B by all
-//! threads together before it is used, A by each thread block by block. While a block is
-//! multiplied, what the thread needs next is fetched from memory.
+//! are contiguous along N where few rows of A want them. The rest is packed into panels: A by each
+//! thread block by block; B, where it is small beside the work, by each thread for itself, because
+//! cores get at what another has just written slowly, else by all together before it is used.
+//! While a block is multiplied, what the thread needs next is fetched from memory. A large C that
+//! is not read soon is written past the caches.
 //!
 //! Every element of C is a sum over K in one fixed order, whatever the number of threads.
 //!
 //! Floor: operations over the peak of the precision's multiply-adds.
 
-mod blocks;
+pub(crate) mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 mod microkernel;
@@ -27,6 +29,7 @@ use blocks::{Blocks, Region};
 use microkernel::{MicroKernel, Tile};
 use orion_tensor::DType;
 use pack::Source;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A matrix operand.
 #[derive(Debug, Clone, Copy)]
@@ -137,9 +140,19 @@ impl Threads<'_> {
 }
 
 /// The workspace of [`gemm`]. Pointers of the operands are not looked at.
-pub(crate) fn workspace(arithmetic: Arithmetic, size: Size, a: Matrix, b: Matrix) -> Workspace {
-    let blocks = Blocks::of(MicroKernel::of(arithmetic), arithmetic, size, a, b);
-    Workspace { shared: blocks.packed_b(), per_thread: blocks.packed_a() }
+pub(crate) fn workspace(
+    arithmetic: Arithmetic,
+    threads: usize,
+    size: Size,
+    a: Matrix,
+    b: Matrix,
+) -> Workspace {
+    let blocks = Blocks::of(MicroKernel::of(arithmetic), arithmetic, threads, size, a, b);
+    let (packed_a, packed_b) = (blocks.packed_a(), blocks.packed_b());
+    match blocks.private_b {
+        true => Workspace { shared: 0, per_thread: packed_a + packed_b },
+        false => Workspace { shared: packed_b, per_thread: packed_a },
+    }
 }
 
 /// The memory of [`gemm_on_one_thread`].
@@ -149,7 +162,7 @@ pub(crate) fn workspace_on_one_thread(
     a: Matrix,
     b: Matrix,
 ) -> Workspace {
-    let Workspace { shared, per_thread } = workspace(arithmetic, size, a, b);
+    let Workspace { shared, per_thread } = workspace(arithmetic, 1, size, a, b);
     Workspace { shared: 0, per_thread: shared + per_thread }
 }
 
@@ -165,7 +178,7 @@ pub(crate) unsafe fn gemm_on_one_thread(
     c: Destination,
     memory: *mut f32,
 ) {
-    let Workspace { shared, per_thread } = workspace(arithmetic, size, a, b);
+    let Workspace { shared, per_thread } = workspace(arithmetic, 1, size, a, b);
     let lent = Lent { shared: memory, threads: memory.wrapping_add(shared), per_thread };
     // SAFETY: the caller's promise is passed on.
     unsafe { gemm(arithmetic, Threads::One, size, a, b, c, lent) }
@@ -180,6 +193,8 @@ struct Product {
     c: Destination,
     blocks: Blocks,
     lent: Lent,
+    /// Whether C is written past the caches.
+    stream: bool,
 }
 
 /// The product; overwrites C.
@@ -197,8 +212,9 @@ pub(crate) unsafe fn gemm(
     lent: Lent,
 ) {
     let kernel = MicroKernel::of(arithmetic);
-    let blocks = Blocks::of(kernel, arithmetic, size, a, b);
-    let product = Product { kernel, arithmetic, a, b, c, blocks, lent };
+    let blocks = Blocks::of(kernel, arithmetic, threads.count(), size, a, b);
+    let stream = blocks.stream(size, c);
+    let product = Product { kernel, arithmetic, a, b, c, blocks, lent, stream };
     if size.k == 0 {
         for row in 0..size.m {
             // SAFETY: inside C.
@@ -232,28 +248,43 @@ impl Product {
         k0: usize,
         depth: usize,
     ) {
-        let width = self.kernel.columns;
-        if !self.blocks.direct_b {
-            let panels = columns.div_ceil(width);
+        let panels = columns.div_ceil(self.kernel.columns);
+        let slabs = depth.div_ceil(self.blocks.slab);
+        let pack = |slab: usize, panels: (usize, usize), to: *mut u32| {
+            let (slab, panel) = (slab * self.blocks.slab, panels.0 * self.kernel.columns);
+            let here = self.blocks.slab.min(depth - slab);
+            let count = (panels.1 * self.kernel.columns).min(columns - panel);
+            // SAFETY: the panels are inside B, and inside the workspace.
+            unsafe { self.pack_b((k0 + slab, here), (n0 + panel, count), to) };
+        };
+        if !self.blocks.direct_b && !self.blocks.private_b {
             let packing = |i: usize, _: usize| {
-                let (slab, panel) = (i / panels * self.blocks.slab, i % panels * width);
-                let here = self.blocks.slab.min(depth - slab);
-                let count = width.min(columns - panel);
-                // SAFETY: the panel is inside B, and inside the shared workspace.
-                unsafe {
-                    let source = Source::columns(self.b.at(k0 + slab, n0 + panel), count, here);
-                    let to =
-                        self.packed_b(columns, slab).add(panel * here.div_ceil(self.kernel.pair));
-                    let pair = self.kernel.pair;
-                    pack::panels(self.arithmetic, pair, source, (width, 0), to);
-                }
+                let (slab, panel) = (i / panels, i % panels);
+                let here = self.blocks.slab.min(depth - slab * self.blocks.slab);
+                let panel_lanes = self.kernel.columns * here.div_ceil(self.kernel.pair);
+                let to = self.packed_b(None, columns, slab * self.blocks.slab);
+                pack(slab, (panel, 1), to.wrapping_add(panel * panel_lanes));
             };
-            threads.run(depth.div_ceil(self.blocks.slab) * panels, &packing);
+            threads.run(slabs * panels, &packing);
         }
+        // A bit for every thread that has packed its B.
+        let packed = AtomicU64::new(0);
         let share = self.blocks.share(threads.count(), columns);
         let tasks = share.tasks();
         let multiplying = |i: usize, thread: usize| {
             let (rows, block) = share.task(i);
+            let private = self.blocks.private_b.then_some(thread);
+            if private.is_some()
+                && packed.fetch_or(1 << thread, Ordering::Relaxed) >> thread & 1 == 0
+            {
+                for slab in 0..slabs {
+                    pack(
+                        slab,
+                        (0, panels),
+                        self.packed_b(private, columns, slab * self.blocks.slab),
+                    );
+                }
+            }
             for start in (0..depth).step_by(self.blocks.slab) {
                 let here = self.blocks.slab.min(depth - start);
                 // What this thread probably does next.
@@ -272,7 +303,7 @@ impl Product {
                     // SAFETY: blocks begin with panels.
                     false => unsafe {
                         let lanes = here.div_ceil(self.kernel.pair);
-                        self.packed_b(columns, start).add(block.0 * lanes).cast::<u8>()
+                        self.packed_b(private, columns, start).add(block.0 * lanes).cast::<u8>()
                     },
                 };
                 // SAFETY: the block is inside the product and this task's own.
@@ -288,14 +319,37 @@ impl Product {
                     )
                 };
             }
+            if self.stream {
+                (self.kernel.fence)();
+            }
         };
         threads.run(tasks, &multiplying);
     }
 
-    /// Where the slab of packed B begins that starts `start` elements into what is packed.
-    fn packed_b(&self, columns: usize, start: usize) -> *mut u32 {
+    /// Where the slab of packed B begins that starts `start` elements into what is packed, that
+    /// all threads share or one has for itself.
+    fn packed_b(&self, thread: Option<usize>, columns: usize, start: usize) -> *mut u32 {
+        let Lent { shared, threads, per_thread } = self.lent;
+        let all = match thread {
+            Some(thread) => threads.wrapping_add(thread * per_thread + self.blocks.packed_a()),
+            None => shared,
+        };
         let width = columns.next_multiple_of(self.kernel.columns);
-        self.lent.shared.cast::<u32>().wrapping_add(start / self.kernel.pair * width)
+        all.cast::<u32>().wrapping_add(start / self.kernel.pair * width)
+    }
+
+    /// Packs panels of B: rows and columns, first and count.
+    ///
+    /// # Safety
+    /// They are inside B, and there is room for them.
+    unsafe fn pack_b(&self, k: (usize, usize), columns: (usize, usize), to: *mut u32) {
+        let width = self.kernel.columns;
+        let panel = width * k.1.div_ceil(self.kernel.pair);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let source = Source::columns(self.b.at(k.0, columns.0), columns.1, k.1);
+            pack::panels(self.arithmetic, self.kernel.pair, source, (width, panel), to);
+        }
     }
 
     /// Multiplies `rows` (first and count) by `columns` over a slab of K; `b` is its B.
@@ -346,6 +400,7 @@ impl Product {
                     c_row: self.c.row,
                     columns: width,
                     accumulate: k0 > 0,
+                    stream: self.stream,
                     ahead: ahead.next(),
                 };
                 // SAFETY: the tile is inside the block; `MicroKernel::of` chose what this

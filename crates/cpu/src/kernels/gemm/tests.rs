@@ -69,7 +69,7 @@ fn products_of_any_layout() {
                 let row = n + 3;
                 let mut c = vec![7f32; m * row];
                 let (left, right) = (matrix(&a, ar, ac), matrix(&b, br, bc));
-                let space = workspace(f32(isa), size, left, right);
+                let space = workspace(f32(isa), pool.threads(), size, left, right);
                 let (mut shared, mut own) =
                     (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
                 let lent = Lent {
@@ -114,6 +114,78 @@ fn narrow_operands_are_widened() {
         // SAFETY: sizes and strides are those of the vectors.
         unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };
         Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
+    }
+}
+
+/// Large results in whole cache lines are written past the caches.
+#[test]
+fn large_results_of_small_factors() {
+    #[repr(align(64))]
+    #[derive(Clone, Copy)]
+    struct Line([f32; 16]);
+
+    let size = Size { m: 530, n: 512, k: 33 };
+    let Size { m, n, k } = size;
+    let (a, b) = (numbers(m * k, 9), numbers(n * k, 10));
+    let expected = naive(size, &|r, c| a[r * k + c], &|r, c| b[c * k + r]);
+    let pool = Pool::new(2);
+    for isa in Isa::available() {
+        let mut c = vec![Line([7.0; 16]); m * n / 16];
+        let (a, b) = (matrix(&a, k as isize, 1), matrix(&b, 1, k as isize));
+        let space = workspace(f32(isa), pool.threads(), size, a, b);
+        let (mut shared, mut own) = (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
+        let lent = Lent {
+            shared: shared.as_mut_ptr(),
+            threads: own.as_mut_ptr(),
+            per_thread: space.per_thread,
+        };
+        let to = Destination { pointer: c.as_mut_ptr().cast(), row: n as isize };
+        // SAFETY: sizes and strides are those of the vectors.
+        unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, lent) };
+        let c: Vec<f32> = c.iter().flat_map(|line| line.0).collect();
+        Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
+    }
+}
+
+/// What pairs of bf16 are summed to in f32 is what their rounded values are.
+#[test]
+fn products_of_rounded_operands() {
+    let size = Size { m: 210, n: 50, k: 77 };
+    let Size { m, n, k } = size;
+    let (a, b) = (numbers(m * k, 11), numbers(n * k, 12));
+    let round = |x: f32| bf16::from_f32(x).to_f32();
+    let pool = Pool::new(2);
+    for isa in Isa::available() {
+        let arithmetic = Arithmetic { isa, precision: Precision::Bf16 };
+        for (a_transposed, b_transposed) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            let of = |t: bool, rows: usize, columns: usize| {
+                if t { (1, rows as isize) } else { (columns as isize, 1) }
+            };
+            let ((ar, ac), (br, bc)) = (of(a_transposed, m, k), of(b_transposed, k, n));
+            let at = |v: &[f32], r: usize, c: usize, (rs, cs): (isize, isize)| {
+                round(v[(r as isize * rs + c as isize * cs) as usize])
+            };
+            let expected =
+                naive(size, &|r, c| at(&a, r, c, (ar, ac)), &|r, c| at(&b, r, c, (br, bc)));
+            let mut c = vec![7f32; m * n];
+            let (a, b) = (matrix(&a, ar, ac), matrix(&b, br, bc));
+            let space = workspace(arithmetic, pool.threads(), size, a, b);
+            let (mut shared, mut own) =
+                (vec![0f32; space.shared], vec![0f32; 2 * space.per_thread]);
+            let lent = Lent {
+                shared: shared.as_mut_ptr(),
+                threads: own.as_mut_ptr(),
+                per_thread: space.per_thread,
+            };
+            let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
+            // SAFETY: sizes and strides are those of the vectors.
+            unsafe { gemm(arithmetic, Threads::All(&pool), size, a, b, to, lent) };
+            Tolerance::F32Accum
+                .check(&wide(&c), &expected)
+                .unwrap_or_else(|e| panic!("{isa:?} {a_transposed} {b_transposed}: {e}"));
+        }
     }
 }
 

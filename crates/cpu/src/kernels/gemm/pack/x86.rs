@@ -196,13 +196,19 @@ unsafe fn rows_pair<E: Element>(source: Source, row_lanes: usize, to: *mut u32) 
 #[inline(always)]
 unsafe fn rows_inner<L: Lane, E: Element>(source: Source, row_lanes: usize, to: *mut u32) {
     let Source { pointer, across, count, depth, .. } = source;
+    let whole = depth - depth % (16 * L::PAIR);
     for i in 0..count {
-        for k in (0..depth).step_by(16 * L::PAIR) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let from = pointer.offset(i as isize * across * E::BYTES as isize);
-                let lanes = L::along::<E>(from.add(k * E::BYTES), depth - k);
-                _mm512_storeu_si512(to.add(i * row_lanes + k / L::PAIR).cast(), lanes);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = pointer.offset(i as isize * across * E::BYTES as isize);
+            let to = to.add(i * row_lanes);
+            for k in (0..whole).step_by(16 * L::PAIR) {
+                let lanes = L::along::<E>(from.add(k * E::BYTES), usize::MAX);
+                _mm512_storeu_si512(to.add(k / L::PAIR).cast(), lanes);
+            }
+            if whole < depth {
+                let lanes = L::along::<E>(from.add(whole * E::BYTES), depth - whole);
+                _mm512_storeu_si512(to.add(whole / L::PAIR).cast(), lanes);
             }
         }
     }
@@ -214,56 +220,113 @@ unsafe fn panels_inner<L: Lane, E: Element>(
     (width, apart): (usize, usize),
     to: *mut u32,
 ) {
-    let Source { pointer, across, along, count, depth, .. } = source;
-    let lanes = depth.div_ceil(L::PAIR);
-    let bytes = E::BYTES as isize;
-    // SAFETY: the caller's promise; loads and stores are masked to what there is.
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        if across == 1 {
-            // Whole rows one after another, each over all panels.
-            for lane in 0..lanes {
-                let k = lane * L::PAIR;
-                let from = pointer.offset(k as isize * along * bytes);
-                for row in ROWS_AHEAD..ROWS_AHEAD + L::PAIR {
-                    let row = from.wrapping_offset(row as isize * along * bytes);
-                    for line in (0..count * E::BYTES).step_by(64) {
-                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast());
-                    }
-                }
-                let mut to = to.add(lane * width);
-                for start in (0..count).step_by(width) {
-                    for i in (0..width).step_by(16) {
-                        // What is past the width, the next lane overwrites.
-                        let from = from.wrapping_add((start + i) * E::BYTES);
-                        let here = count - start;
-                        let mask = if here >= i + 16 { !0 } else { first(here.saturating_sub(i)) };
-                        let v = L::across::<E>(from, along * bytes, depth - k, mask);
-                        _mm512_storeu_si512(to.add(i).cast(), v);
-                    }
-                    to = to.add(apart);
+        match source.across {
+            1 => panels_of_rows::<L, E>(source, (width, apart), to),
+            _ => panels_transposed::<L, E>(source, (width, apart), to),
+        }
+    }
+}
+
+/// Panels of neighbours that are contiguous: whole rows one after another, each over all panels.
+///
+/// # Safety
+/// As for [`panels`].
+#[inline(always)]
+unsafe fn panels_of_rows<L: Lane, E: Element>(
+    source: Source,
+    (width, apart): (usize, usize),
+    to: *mut u32,
+) {
+    let Source { pointer, along, count, depth, .. } = source;
+    let bytes = E::BYTES as isize;
+    // SAFETY: the caller's promise; loads are masked to what there is.
+    unsafe {
+        for lane in 0..depth.div_ceil(L::PAIR) {
+            let k = lane * L::PAIR;
+            let from = pointer.offset(k as isize * along * bytes);
+            for row in ROWS_AHEAD..ROWS_AHEAD + L::PAIR {
+                let row = from.wrapping_offset(row as isize * along * bytes);
+                for line in (0..count * E::BYTES).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast());
                 }
             }
-            return;
+            let mut to = to.add(lane * width);
+            let mut start = 0;
+            if width == 12 && depth - k >= L::PAIR {
+                // Three vectors are four panels.
+                while count - start >= 48 {
+                    let at = |i: usize| {
+                        let from = from.add((start + i) * E::BYTES);
+                        L::across::<E>(from, along * bytes, usize::MAX, !0)
+                    };
+                    let (a, b, c) = (at(0), at(16), at(32));
+                    // What is past the width, the next lane overwrites.
+                    _mm512_storeu_si512(to.cast(), a);
+                    let second = _mm512_alignr_epi32::<12>(b, a);
+                    _mm512_storeu_si512(to.add(apart).cast(), second);
+                    let third = _mm512_alignr_epi32::<8>(c, b);
+                    _mm512_storeu_si512(to.add(2 * apart).cast(), third);
+                    let fourth = _mm512_alignr_epi32::<4>(c, c);
+                    _mm512_storeu_si512(to.add(3 * apart).cast(), fourth);
+                    to = to.add(4 * apart);
+                    start += 48;
+                }
+            }
+            while start < count {
+                for i in (0..width).step_by(16) {
+                    let from = from.wrapping_add((start + i) * E::BYTES);
+                    let here = (count - start).saturating_sub(i);
+                    let v = L::across::<E>(from, along * bytes, depth - k, first(here));
+                    _mm512_storeu_si512(to.add(i).cast(), v);
+                }
+                to = to.add(apart);
+                start += width;
+            }
         }
+    }
+}
+
+/// Panels of neighbours that lie apart and are contiguous along K.
+///
+/// # Safety
+/// As for [`panels`].
+#[inline(always)]
+unsafe fn panels_transposed<L: Lane, E: Element>(
+    source: Source,
+    (width, apart): (usize, usize),
+    to: *mut u32,
+) {
+    let Source { pointer, across, count, depth, .. } = source;
+    let lanes = depth.div_ceil(L::PAIR);
+    // SAFETY: the caller's promise; loads are masked to what there is.
+    unsafe {
         for start in (0..count).step_by(width) {
             let to = to.add(start / width * apart);
             for i in (0..width).step_by(16) {
                 for lane in (0..lanes).step_by(16) {
                     let k = lane * L::PAIR;
+                    let row = |j: usize| {
+                        let row = (start + i + j) as isize * across * E::BYTES as isize;
+                        pointer.wrapping_offset(row).wrapping_add(k * E::BYTES)
+                    };
                     let mut block = [_mm512_setzero_si512(); 16];
-                    for (j, row) in block.iter_mut().enumerate() {
-                        let i = start + i + j;
-                        if i < count {
-                            let from = pointer.offset(i as isize * across * bytes);
-                            let from = from.add(k * E::BYTES);
-                            *row = L::along::<E>(from, depth - k);
-                            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+                    if count - start >= i + 16 && depth - k >= 16 * L::PAIR {
+                        for (j, block) in block.iter_mut().enumerate() {
+                            *block = L::along::<E>(row(j), usize::MAX);
+                            _mm_prefetch::<_MM_HINT_T0>(row(j).wrapping_add(AHEAD).cast());
+                        }
+                    } else {
+                        let here = (count - start).saturating_sub(i);
+                        for (j, block) in block.iter_mut().enumerate().take(here) {
+                            *block = L::along::<E>(row(j), depth - k);
                         }
                     }
                     transpose_16(&mut block);
-                    for (j, row) in block.iter().enumerate().take(lanes - lane) {
+                    for (j, block) in block.iter().enumerate().take(lanes - lane) {
                         let to = to.add((lane + j) * width + i);
-                        _mm512_storeu_si512(to.cast(), *row);
+                        _mm512_storeu_si512(to.cast(), *block);
                     }
                 }
             }
