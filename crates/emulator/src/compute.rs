@@ -8,6 +8,15 @@ use orion_mil::op::{Binary, Reduction};
 use orion_mil::{Op, TensorType, Type};
 use orion_tensor::{DType, Tensor, row_major_strides};
 
+/// What differs between engines and ways to them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Engine {
+    /// Whether it adds up as the M1's does.
+    pub(crate) is_m1: bool,
+    /// Whether masks given to attention count: Core ML takes it apart before.
+    pub(crate) reads_masks: bool,
+}
+
 /// Computes one operation. Operands stand in the order of [`Op::operands`]. Floats are fp16
 /// whatever their declared type; results are stored in the declared one.
 ///
@@ -17,8 +26,9 @@ pub(crate) fn compute(
     op: &Op,
     operands: &[Tensor],
     types: &[TensorType],
-    flushes: bool,
+    engine: Engine,
 ) -> Result<(Vec<Tensor>, Events), String> {
+    let flushes = engine.is_m1;
     let narrow: Vec<Tensor> = operands.iter().map(to_f16_range).collect();
     let floats = |i: usize| narrow[i].to_f32_vec();
     let one = |values: Vec<f32>| vec![tensor(&types[0], &values)];
@@ -60,7 +70,10 @@ pub(crate) fn compute(
             let (x, w) = ((floats(0), narrow[0].shape()), (floats(1), narrow[1].shape()));
             one(convolution(x, w, bias.as_deref(), &window, *groups, flushes, &mut events))
         }
-        Op::Attention { .. } => return attention(&narrow, types, flushes),
+        Op::Attention { mask, .. } => {
+            let mask = mask.filter(|_| engine.reads_masks).map(|_| &operands[3]);
+            return attention(&narrow, mask, types, flushes);
+        }
         Op::Softmax { axis, .. } => {
             let shape = narrow[0].shape().to_vec();
             one(softmax(&floats(0), &shape, *axis, &mut events))
@@ -317,9 +330,10 @@ fn narrow_sum(x: &[f32], shape: &[usize], axes: &[usize], mean: bool) -> Vec<f32
     sums
 }
 
-/// Taken apart as the compiler does, without the mask, which it ignores.
+/// Taken apart as the compiler does, which ignores the mask, or as Core ML does, which adds it.
 fn attention(
     operands: &[Tensor],
+    mask: Option<&Tensor>,
     types: &[TensorType],
     flushes: bool,
 ) -> Result<(Vec<Tensor>, Events), String> {
@@ -336,11 +350,83 @@ fn attention(
     let scores =
         batched(&matrices(&q, false), &matrices(k, true), &scores_type, flushes, &mut events);
     let scores_shape = scores_type.shape().expect("just made");
+    let scores = match mask {
+        Some(mask) => masked(&scores, &scores_shape, mask),
+        None => scores,
+    };
     let weights = softmax(&scores, &scores_shape, scores_shape.len() - 1, &mut events);
     let weights = Tensor::from_slice(&scores_shape, &weights);
     let out =
         batched(&matrices(&weights, false), &matrices(v, false), &types[0], flushes, &mut events);
     Ok((vec![tensor(&types[0], &out)], events))
+}
+
+/// Scores with a mask added, broadcast; where it is a bool and false, the smallest number.
+fn masked(scores: &[f32], shape: &[usize], mask: &Tensor) -> Vec<f32> {
+    let added: Vec<f32> = match mask.dtype() {
+        DType::Bool => mask.to_f32_vec().iter().map(|&m| (m - 1.0) * 65504.0).collect(),
+        _ => mask.to_f32_vec().into_iter().map(round_to_f16).collect(),
+    };
+    let (strides, own) = (row_major_strides(shape), row_major_strides(mask.shape()));
+    let skip = shape.len() - mask.shape().len();
+    let place = |i: usize| {
+        let axes = mask.shape().iter().enumerate();
+        axes.map(|(a, &n)| if n == 1 { 0 } else { i / strides[skip + a] % n * own[a] })
+            .sum::<usize>()
+    };
+    let sum = |(i, &score): (usize, &f32)| round_to_f16(score + added[place(i)]).max(-65504.0);
+    scores.iter().enumerate().map(sum).collect()
+}
+
+/// A convolution of whole numbers times two scales: sums are exact, and infinite from 2^31 on.
+pub(crate) struct ByteConvolution<'a> {
+    /// Activations without their zero point, and their scale.
+    pub(crate) x: (Vec<f32>, f32),
+    /// Weights without theirs, and the scale of all or of each output channel.
+    pub(crate) weight: (Vec<f32>, Vec<f32>),
+    pub(crate) x_shape: &'a [usize],
+    pub(crate) weight_shape: &'a [usize],
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// The result of a convolution of bytes, in the type of the operation.
+///
+/// # Errors
+/// What the definition of `conv` refuses.
+pub(crate) fn convolve_bytes(
+    op: &Op,
+    bytes: &ByteConvolution<'_>,
+    ty: &TensorType,
+) -> Result<(Vec<Tensor>, Events), String> {
+    let mut without_bias = op.clone();
+    if let Op::Conv { bias, .. } = &mut without_bias {
+        *bias = None;
+    }
+    let operands = [
+        Tensor::from_slice(bytes.x_shape, &bytes.x.0),
+        Tensor::from_slice(bytes.weight_shape, &bytes.weight.0),
+    ];
+    let wide = TensorType { dtype: DType::F32, ..ty.clone() };
+    // The definition adds up in f64, where these sums are exact.
+    let sums = evaluate(&without_bias, &operands, std::slice::from_ref(&wide))?;
+    let sums = sums[0].to_f32_vec();
+    let area: usize = sums.len() / (bytes.x_shape[0] * bytes.weight_shape[0]).max(1);
+    let mut events = Events::default();
+    let scaled: Vec<f32> = sums
+        .iter()
+        .enumerate()
+        .map(|(i, &sum)| {
+            let channel = i / area.max(1) % bytes.weight_shape[0];
+            let scale = bytes.weight.1[if bytes.weight.1.len() == 1 { 0 } else { channel }];
+            if sum.abs() >= 2_147_483_648.0 {
+                events.overflowed += 1;
+                return f32::INFINITY.copysign(sum);
+            }
+            let bias = bytes.bias.as_ref().map_or(0.0, |b| b[channel]);
+            round_to_f16(sum * bytes.x.1 * scale + bias)
+        })
+        .collect();
+    Ok((vec![tensor(ty, &scaled)], events))
 }
 
 /// The tensor type of a value, when all sizes are known.

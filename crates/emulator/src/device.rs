@@ -1,5 +1,6 @@
 use crate::accumulator::Events;
-use crate::compute::{compute, known};
+use crate::bytes::{InBytes, byte_convolutions};
+use crate::compute::{Engine, compute, convolve_bytes, known};
 use orion_device::{Chip, Finding, Generation, Os, Route, Severity, Target, lint};
 use orion_mil::evaluate::evaluate;
 use orion_mil::typed::analyze;
@@ -129,7 +130,11 @@ impl Device for AneModel {
         let elsewhere = elsewhere(&function, &findings);
         let mut program = Emulated {
             name: self.name.clone(),
-            flushes: self.target.chip.generation == Generation::M1,
+            engine: Engine {
+                is_m1: self.target.chip.generation == Generation::M1,
+                reads_masks: self.target.route == Route::CoreMl,
+            },
+            in_bytes: byte_convolutions(&ops, &function, self.target.chip),
             output_types: types(&function, &self.name)?,
             events: vec![Events::default(); ops.len()],
             signature,
@@ -183,7 +188,9 @@ struct Emulated {
     elsewhere: Vec<bool>,
     /// Of the last run, by operation.
     events: Vec<Events>,
-    flushes: bool,
+    engine: Engine,
+    /// Convolutions whose operands are both bytes, by operation.
+    in_bytes: Vec<Option<InBytes>>,
     _live: Live,
 }
 
@@ -209,10 +216,13 @@ impl Emulated {
                 _ => {
                     let operands: Vec<Tensor> = op.operands().into_iter().map(value).collect();
                     let types = &self.output_types[i];
-                    let computed = if self.elsewhere[i] {
+                    let computed = if let Some(bytes) = &self.in_bytes[i] {
+                        let given = bytes.operands(values);
+                        convolve_bytes(op, &given.convolution(&operands), &types[0])
+                    } else if self.elsewhere[i] {
                         evaluate(op, &operands, types).map(|r| (r, Events::default()))
                     } else {
-                        compute(op, &operands, types, self.flushes)
+                        compute(op, &operands, types, self.engine)
                     };
                     let (results, events) =
                         computed.map_err(|message| self.diagnostic(operation, message))?;

@@ -7,6 +7,7 @@
 
 mod accumulator;
 mod activation;
+mod bytes;
 mod compute;
 mod device;
 mod framework;

@@ -220,6 +220,94 @@ fn masks_of_any_size_are_zero_after_softmax() {
 }
 
 #[test]
+fn elementwise_functions_have_the_range_of_fp16() {
+    // No limit at 32768 there, subnormal numbers stay, and halves go away from zero.
+    let shape: &[usize] = &[1, 32];
+    let mut x = vec![0.0; 32];
+    let mut y = vec![0.0; 32];
+    let tiny = f64::powi(2.0, -24);
+    (x[0], y[0]) = (32752.0, 32752.0);
+    (x[1], y[1]) = (tiny, tiny);
+    (x[2], y[2]) = (2048.0, 1.0);
+    (x[3], y[3]) = (f64::NAN, 1.0);
+    (x[4], y[4]) = (60000.0, 60000.0);
+    let add = function(&[shape, shape], |b, x| b.add(x[0], x[1]));
+    let out = run("ane-model:m4", add, &contents(&[(shape, x), (shape, y)]));
+    assert_eq!(out[..5], [65504.0, 2.0 * tiny, 2050.0, f64::INFINITY, f64::INFINITY]);
+}
+
+/// A 1×1 convolution of `k` bytes with `k` bytes, each with a scale.
+fn byte_convolution(k: usize, x_scale: &str, w_scale: &str) -> Program {
+    let text = format!(
+        r#"program(1.3)
+[buildInfo = dict<string, string>({{{{"coremlc-version", "1"}}}})]
+{{
+    func main<ios18>(tensor<fp16, [1, {k}, 1, 32]> in_0) {{
+        fp16 xs = const()[name = string("xs"), val = fp16({x_scale})];
+        int8 zero = const()[name = string("zero"), val = int8(0)];
+        string kind = const()[name = string("kind"), val = string("int8")];
+        string valid = const()[name = string("valid"), val = string("valid")];
+        tensor<int32, [2]> ones = const()[name = string("ones"), val = tensor<int32, [2]>([1, 1])];
+        tensor<int32, [4]> pads = const()[name = string("pads"), val = tensor<int32, [4]>([0, 0, 0, 0])];
+        int32 groups = const()[name = string("groups"), val = int32(1)];
+        tensor<fp16, [1, {k}, 1, 1]> w = constexpr_affine_dequantize()[axis = int32(0), name = string("w"), quantized_data = tensor<int8, [1, {k}, 1, 1]>(BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64(64))), scale = fp16({w_scale}), zero_point = int8(0)];
+        tensor<int8, [1, {k}, 1, 32]> q = quantize(input = in_0, output_dtype = kind, scale = xs, zero_point = zero)[name = string("q")];
+        tensor<fp16, [1, {k}, 1, 32]> d = dequantize(input = q, scale = xs, zero_point = zero)[name = string("d")];
+        tensor<fp16, [1, 1, 1, 32]> out_0 = conv(dilations = ones, groups = groups, pad = pads, pad_type = valid, strides = ones, weight = w, x = d)[name = string("out_0")];
+    }} -> (out_0);
+}}
+"#
+    );
+    orion_mil::text::parse(&text).unwrap()
+}
+
+#[test]
+fn sums_of_bytes_are_whole_numbers_that_are_scaled_once() {
+    let k = 1024;
+    let mut weights = Weights::new();
+    weights.append(WEIGHT_FILE, Tensor::from_slice(&[1, k, 1, 1], &vec![127i8; k]));
+    let all = |value: f64| contents(&[(&[1, k, 1, 32], vec![value; k * 32])]);
+    let on = |chip: &str, program: &Program, value: f64| {
+        let written = run_once(&device(chip), program, &weights, &all(value)).unwrap();
+        written["out_0"].to_f64_vec()[0]
+    };
+    // 1024 · 127 · 127 = 16,516,096 passes every limit of the fp16 sums, and 2^-9 of it does not
+    // pass fp16's own.
+    let program = byte_convolution(k, "0x1p+0", "0x1p-9");
+    assert_eq!(on("ane-model:m4", &program, 127.0), 32_256.0);
+    let program = byte_convolution(k, "0x1p+0", "0x1p-8");
+    assert_eq!(on("ane-model:m4", &program, 127.0), 64_512.0);
+    // The M1 unpacks bytes to fp16 first, where the same sum is too large.
+    assert_eq!(on("ane-model:m1", &program, 127.0), f64::INFINITY);
+    // 127 · 2^-18 drops out of fp16 sums altogether.
+    let program = byte_convolution(k, "0x1p-9", "0x1p-9");
+    assert_eq!(on("ane-model:m4", &program, 1.0 / 512.0), f64::from(k as u32) * 127.0 / 262_144.0);
+}
+
+#[test]
+fn core_ml_reads_the_mask_of_attention_and_the_engine_does_not() {
+    let text = r#"program(1.3)
+[buildInfo = dict<string, string>({{"coremlc-version", "1"}})]
+{
+    func main<ios18>(tensor<fp16, [1, 1, 2, 32]> in_0, tensor<fp16, [2, 2]> in_1) {
+        tensor<fp16, [1, 1, 2, 32]> out_0 = scaled_dot_product_attention(attn_mask = in_1, key = in_0, query = in_0, value = in_0)[name = string("out_0")];
+    } -> (out_0);
+}
+"#;
+    let program = orion_mil::text::parse(text).unwrap();
+    let rows: Vec<f64> = (0..64).map(|i| if i < 32 { 0.0 } else { 1.0 }).collect();
+    // The first position sees itself only.
+    let mask = vec![0.0, -10000.0, 0.0, 0.0];
+    let given = contents(&[(&[1, 1, 2, 32], rows), (&[2, 2], mask)]);
+    let first = |name: &str| {
+        let written = run_once(&device(name), &program, &Weights::new(), &given).unwrap();
+        written["out_0"].to_f64_vec()[0]
+    };
+    assert_eq!(first("ane-model:m4:core-ml"), 0.0);
+    assert_eq!(first("ane-model:m4"), 0.5);
+}
+
+#[test]
 fn a_report_counts_what_went_wrong() {
     let product = function(&[&[1, 64], &[64, 1]], |b, x| b.matmul(x[0], x[1], false, false));
     let program = Program::with_function(product);

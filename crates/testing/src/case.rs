@@ -109,9 +109,17 @@ impl Case {
     /// # Errors
     /// What is different, with the program.
     pub fn check(&self, device: &dyn Device) -> Result<(), String> {
+        self.check_within(device, self.tolerance)
+    }
+
+    /// The same with another tolerance, for devices that compute in another precision.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check).
+    pub fn check_within(&self, device: &dyn Device, tolerance: Tolerance) -> Result<(), String> {
         let expected = self.expected.get_or_init(|| self.outputs_on(&Reference));
         let actual = self.outputs_on(device);
-        self.compare(&actual, expected).map_err(|difference| {
+        self.compare(&actual, expected, tolerance).map_err(|difference| {
             format!("{difference}\n\n{}", orion_mil::text::print(&self.program))
         })
     }
@@ -120,13 +128,14 @@ impl Case {
         &self,
         actual: &Result<Vec<Tensors>, Error>,
         expected: &Result<Vec<Tensors>, Error>,
+        tolerance: Tolerance,
     ) -> Result<(), String> {
         match (actual, expected) {
             (Ok(actual), Ok(expected)) => {
                 for (run, (actual, expected)) in actual.iter().zip(expected).enumerate() {
                     for (name, expected) in expected {
                         let actual = actual.get(name).ok_or(format!("`{name}` is missing"))?;
-                        compare(actual, expected, self.tolerance)
+                        compare(actual, expected, tolerance)
                             .map_err(|e| format!("`{name}` after run {run}: {e}"))?;
                     }
                 }
