@@ -83,6 +83,11 @@ impl Meter {
             // SAFETY: the instructions were found.
             return Some(self.arithmetic(|| unsafe { x86::chains_bf16() }));
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("bf16") {
+            // SAFETY: the instructions were found.
+            return Some(self.arithmetic(|| unsafe { baseline::chains_bf16() }));
+        }
         None
     }
 
@@ -297,6 +302,29 @@ mod baseline {
         }
         black_box(sums);
         CHAINS as u64 * u64::from(ROUNDS) * 4 * 2
+    }
+
+    #[target_feature(enable = "neon,bf16")]
+    pub(super) fn chains_bf16() -> u64 {
+        let mut sums = [vdupq_n_f32(black_box(1.0)); CHAINS];
+        // Twice 0.001 in bf16.
+        let a = vdupq_n_u32(black_box(0x3a83_3a83));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                // SAFETY: arithmetic on registers, with an instruction that the caller found; the
+                // intrinsic for it is not stable.
+                unsafe {
+                    std::arch::asm!(
+                        "bfdot {sum:v}.4s, {a:v}.8h, {a:v}.8h",
+                        sum = inout(vreg) *sum,
+                        a = in(vreg) a,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                }
+            }
+        }
+        black_box(sums);
+        CHAINS as u64 * u64::from(ROUNDS) * 8 * 2
     }
 }
 

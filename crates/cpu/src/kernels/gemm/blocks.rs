@@ -81,11 +81,16 @@ impl Blocks {
         let slabs = if lanes <= WHOLE { 1 } else { lanes.div_ceil(SLAB) };
         let slab = lanes.div_ceil(slabs).next_multiple_of(STRIDE_AHEAD);
         let width = n.next_multiple_of(kernel.columns).max(kernel.columns);
+        let private_b = !direct_b
+            && (2..=64).contains(&threads)
+            && m >= PRIVATE_ROWS * threads
+            && width * slab <= PRIVATE_B;
+        let packed = if private_b { PRIVATE_B } else { PACKED_B };
         let (deep, wide) = if direct_b {
             (slabs, width)
         } else {
-            let wide = (PACKED_B / slab).max(1).next_multiple_of(kernel.columns).min(width);
-            ((PACKED_B / (slab * wide)).clamp(1, slabs), wide)
+            let wide = (packed / slab).max(1).next_multiple_of(kernel.columns).min(width);
+            ((packed / (slab * wide)).clamp(1, slabs), wide)
         };
         let columns = if wide * slab <= BLOCK_B {
             wide
@@ -93,9 +98,6 @@ impl Blocks {
             let blocks = (wide * slab).div_ceil(BLOCK_B * 2 / 3);
             wide.div_ceil(blocks).next_multiple_of(kernel.columns)
         };
-        let whole = deep == slabs && wide == width && wide * deep * slab <= PRIVATE_B;
-        let private_b =
-            !direct_b && whole && (2..=64).contains(&threads) && m >= PRIVATE_ROWS * threads;
         Self {
             direct_a,
             direct_b,

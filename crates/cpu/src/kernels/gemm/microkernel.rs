@@ -47,6 +47,9 @@ pub(super) struct Ahead {
 /// Lanes along K between two looks ahead.
 pub(super) const STRIDE_AHEAD: usize = 8;
 
+/// Lanes along K before the end of a tile where its part of C is asked for.
+const STRIDE_C: usize = 8 * STRIDE_AHEAD;
+
 /// Computes one tile.
 ///
 /// # Safety
@@ -85,6 +88,10 @@ impl MicroKernel {
             (Isa::Avx512, _) => &x86::AVX512,
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _) => &x86::AVX2,
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Baseline, Precision::Bf16) if std::arch::is_aarch64_feature_detected!("bf16") => {
+                &arm::NEON_BF16
+            }
             #[cfg(target_arch = "aarch64")]
             (Isa::Baseline, _) => &arm::NEON,
             #[cfg(not(target_arch = "aarch64"))]
@@ -135,14 +142,6 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bo
     // SAFETY: the caller's promise; prefetches may be of any address.
     unsafe {
         let mut sums = [[L::zero(); VECTORS]; ROWS];
-        if !t.stream {
-            for r in 0..ROWS {
-                for v in 0..VECTORS {
-                    let to = t.c.wrapping_offset(r as isize * t.c_row).wrapping_add(v * L::LANES);
-                    L::prefetch(to.cast());
-                }
-            }
-        }
         // Every third row; the two after it are at one and two times the distance of rows, which
         // is how processors can address them.
         let mut a: [*const u8; 4] =
@@ -150,7 +149,17 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bo
         let mut b = t.b;
         let mut ahead = t.ahead.start;
         let mut left = t.depth;
+        // Before the end, so that what is multiplied meanwhile does not push it out again.
+        let fetch_c = t.depth.min(STRIDE_C);
         while left > 0 {
+            if left <= fetch_c && left + STRIDE_AHEAD > fetch_c && !t.stream {
+                for r in 0..ROWS {
+                    for v in 0..VECTORS {
+                        let to = t.c.wrapping_offset(r as isize * t.c_row);
+                        L::prefetch(to.wrapping_add(v * L::LANES).cast());
+                    }
+                }
+            }
             L::prefetch_far(ahead);
             L::prefetch_far(ahead.wrapping_offset(t.ahead.near));
             ahead = ahead.wrapping_offset(t.ahead.step);
@@ -419,9 +428,60 @@ mod arm {
 
     pub(super) static NEON: MicroKernel = kernels!(neon, 3, 4, 1, false, || {}, 1 2 3 4 5 6 7 8);
 
+    pub(super) static NEON_BF16: MicroKernel =
+        kernels!(neon_bf16, 3, 4, 2, false, || {}, 1 2 3 4 5 6 7 8);
+
     kernel!(neon, Neon, "neon");
+    kernel!(neon_bf16, NeonBf16, "neon,bf16");
 
     struct Neon;
+    struct NeonBf16;
+
+    /// A lane is a pair of bf16; `bfdot` adds both products to the sum.
+    impl Lanes for NeonBf16 {
+        type Operand = uint32x4_t;
+        type Sum = float32x4_t;
+        const LANES: usize = 4;
+
+        #[inline(always)]
+        unsafe fn zero() -> float32x4_t {
+            unsafe { Neon::zero() }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> uint32x4_t {
+            unsafe { vld1q_u32(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const u8, _: usize) -> uint32x4_t {
+            unsafe { Self::load(from) }
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const u8) -> uint32x4_t {
+            unsafe { vdupq_n_u32(from.cast::<u32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: uint32x4_t, b: uint32x4_t, mut sum: float32x4_t) -> float32x4_t {
+            // The intrinsic for it is not stable.
+            unsafe {
+                std::arch::asm!(
+                    "bfdot {sum:v}.4s, {a:v}.8h, {b:v}.8h",
+                    sum = inout(vreg) sum,
+                    a = in(vreg) a,
+                    b = in(vreg) b,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sum
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, sum: float32x4_t, accumulate: bool) {
+            unsafe { Neon::store(to, sum, accumulate) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, sum: float32x4_t, accumulate: bool, count: usize) {
+            unsafe { Neon::store_part(to, sum, accumulate, count) }
+        }
+    }
 
     impl Lanes for Neon {
         type Operand = float32x4_t;

@@ -13,7 +13,7 @@
 //!
 //! Floor: operations over the peak of the precision's multiply-adds.
 
-pub(crate) mod blocks;
+mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 mod microkernel;
@@ -191,6 +191,7 @@ struct Product {
     a: Matrix,
     b: Matrix,
     c: Destination,
+    k: usize,
     blocks: Blocks,
     lent: Lent,
     /// Whether C is written past the caches.
@@ -214,7 +215,7 @@ pub(crate) unsafe fn gemm(
     let kernel = MicroKernel::of(arithmetic);
     let blocks = Blocks::of(kernel, arithmetic, threads.count(), size, a, b);
     let stream = blocks.stream(size, c);
-    let product = Product { kernel, arithmetic, a, b, c, blocks, lent, stream };
+    let product = Product { kernel, arithmetic, a, b, c, k: size.k, blocks, lent, stream };
     if size.k == 0 {
         for row in 0..size.m {
             // SAFETY: inside C.
@@ -294,6 +295,10 @@ impl Product {
                 } else if i + threads.count() < tasks {
                     let (rows, _) = share.task(i + threads.count());
                     self.blocks.region(self.a, rows, k0, self.blocks.slab.min(depth))
+                } else if k0 + depth < self.k {
+                    let (rows, _) = share.task((i + threads.count()) % tasks);
+                    let next = self.blocks.slab.min(self.k - k0 - depth);
+                    self.blocks.region(self.a, rows, k0 + depth, next)
                 } else {
                     Region::NONE
                 };

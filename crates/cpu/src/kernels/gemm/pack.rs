@@ -63,7 +63,9 @@ pub(in crate::kernels) unsafe fn panels(
         {
             return x86::panels(pair, source, (width, apart), to);
         }
-        debug_assert_eq!(pair, 1, "pairs are packed with AVX-512");
+        if pair == 2 {
+            return pairs_of(isa, source, width, apart, to);
+        }
         match precision {
             Precision::F32 => panels_of::<Unrounded>(isa, source, width, apart, to.cast()),
             Precision::Bf16 => panels_of::<ToBf16>(isa, source, width, apart, to.cast()),
@@ -88,7 +90,16 @@ pub(super) unsafe fn rows(
         if isa == Isa::Avx512 && (pair == 2 || precision == Precision::F32) {
             return x86::rows(pair, source, row_lanes, to);
         }
-        debug_assert_eq!(pair, 1, "pairs are packed with AVX-512");
+        if pair == 2 {
+            // A row is a panel of width 1.
+            pairs_of(isa, source, 1, row_lanes, to);
+            let lanes = source.depth.div_ceil(2);
+            for i in 0..source.count {
+                let end = to.add(i * row_lanes + lanes);
+                end.write_bytes(0, lanes.next_multiple_of(16) - lanes);
+            }
+            return;
+        }
         match precision {
             Precision::F32 => rows_of::<Unrounded>(isa, source, row_lanes, to.cast()),
             Precision::Bf16 => rows_of::<ToBf16>(isa, source, row_lanes, to.cast()),
@@ -175,6 +186,41 @@ unsafe fn rows_inner<R: Rounding, const FMA: bool>(source: Source, row_lanes: us
                 let to = to.add(i * row_lanes);
                 (0..depth).for_each(|k| *to.add(k) = read(i as isize * across + k as isize));
                 (depth..depth.next_multiple_of(16)).for_each(|k| *to.add(k) = 0.0);
+            }
+        });
+    }
+}
+
+multiversion! {
+    /// Panels of pairs of bf16 that are neighbours in K, the first in the lower half.
+    ///
+    /// # Safety
+    /// As for [`panels`].
+    unsafe fn pairs_of(source: Source, width: usize, apart: usize, to: *mut u32) = pairs_inner
+}
+
+#[inline(always)]
+unsafe fn pairs_inner<const FMA: bool>(source: Source, width: usize, apart: usize, to: *mut u32) {
+    type R = ToBf16;
+    let Source { across, along, count, depth, .. } = source;
+    // SAFETY: the caller's promise; past the end of K nothing is read.
+    unsafe {
+        with_elements!(source, R, read => {
+            for first in (0..count).step_by(width) {
+                let to = to.add(first / width * apart);
+                let here = width.min(count - first);
+                for lane in 0..depth.div_ceil(2) {
+                    let to = to.add(lane * width);
+                    let start = first as isize * across + 2 * lane as isize * along;
+                    let whole = 2 * lane + 1 < depth;
+                    for i in 0..here {
+                        let at = start + i as isize * across;
+                        let low = read(at).to_bits() >> 16;
+                        let high = if whole { read(at + along).to_bits() & 0xffff_0000 } else { 0 };
+                        *to.add(i) = low | high;
+                    }
+                    (here..width).for_each(|i| *to.add(i) = 0);
+                }
             }
         });
     }

@@ -152,16 +152,20 @@ fn large_results_of_small_factors() {
 fn products_of_rounded_operands() {
     let size = Size { m: 210, n: 50, k: 77 };
     let Size { m, n, k } = size;
-    let (a, b) = (numbers(m * k, 11), numbers(n * k, 12));
+    let (a, b) = (numbers(2 * m * k, 11), numbers(2 * n * k, 12));
     let round = |x: f32| bf16::from_f32(x).to_f32();
     let pool = Pool::new(2);
     for isa in Isa::available() {
         let arithmetic = Arithmetic { isa, precision: Precision::Bf16 };
-        for (a_transposed, b_transposed) in
-            [(false, false), (true, false), (false, true), (true, true)]
-        {
+        for (a_transposed, b_transposed, apart) in [
+            (false, false, 1),
+            (true, false, 1),
+            (false, true, 1),
+            (true, true, 1),
+            (false, false, 2),
+        ] {
             let of = |t: bool, rows: usize, columns: usize| {
-                if t { (1, rows as isize) } else { (columns as isize, 1) }
+                if t { (apart, apart * rows as isize) } else { (apart * columns as isize, apart) }
             };
             let ((ar, ac), (br, bc)) = (of(a_transposed, m, k), of(b_transposed, k, n));
             let at = |v: &[f32], r: usize, c: usize, (rs, cs): (isize, isize)| {
