@@ -2,6 +2,7 @@
 
 use crate::kernels::gemm::Workspace;
 use crate::kernels::instruction::Action;
+use crate::kernels::map_reduce::Pass;
 use crate::kernels::tile::TileProgram;
 use crate::plan::view::View;
 use crate::plan::{Home, Plan};
@@ -69,6 +70,7 @@ pub(crate) fn info(step: &Step) -> StepInfo {
         Kind::Map(_) => "map",
         Kind::Adamw(_) => "AdamW",
         Kind::Reduce(_) => "reduce",
+        Kind::MapReduce(_) => "map-reduce",
         Kind::Contraction(_) => "product",
         Kind::Attention(_) => "attention",
         Kind::AttentionGradient(_) => "attention gradient",
@@ -138,6 +140,16 @@ fn form(step: &Step) -> String {
             return text;
         }
         Kind::Map(map) => word(instructions(&map.program)),
+        Kind::MapReduce(step) => {
+            let of_pass = |pass: &Pass| {
+                let sums = vec!["down"; pass.sums.len()].into_iter();
+                let sums = sums.chain(vec!["along"; pass.row_sums.len()]).map(str::to_owned);
+                let programs = pass.of_columns.iter().chain(&pass.of_rows);
+                let names = programs.map(instructions).chain(sums);
+                names.filter(|name| !name.is_empty()).collect::<Vec<_>>().join("+")
+            };
+            word(step.passes.iter().map(of_pass).collect::<Vec<_>>().join(" | "));
+        }
         Kind::Reduce(reduce) => {
             word(instructions(&reduce.reduced.program));
             word(if reduce.reduced.squared { "squares" } else { "" }.to_owned());

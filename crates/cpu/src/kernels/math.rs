@@ -36,6 +36,25 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     p * power_of_two(half) * power_of_two(n - half)
 }
 
+/// `eˣ` for `x` up to 88, in two thirds of the instructions of [`exp`]; 0 below -87.3, where the
+/// exact result has fewer digits than others.
+#[inline(always)]
+pub(crate) fn exp_to_88<const FMA: bool>(x: f32) -> f32 {
+    let rounded = fma::<FMA>(x, LOG2_E, ROUNDER);
+    let n = rounded - ROUNDER;
+    let r = fma::<FMA>(n, -0.693_359_4, x);
+    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
+    let p = fma::<FMA>(r, 1.987_569_1e-4, 1.398_199_9e-3);
+    let p = fma::<FMA>(p, r, 8.333_452e-3);
+    let p = fma::<FMA>(p, r, 4.166_579_6e-2);
+    let p = fma::<FMA>(p, r, 0.166_666_65);
+    let p = fma::<FMA>(p, r, 0.5);
+    let p = fma::<FMA>(p, r * r, r) + 1.0;
+    let power = f32::from_bits(rounded.to_bits().wrapping_shl(23).wrapping_add(0x3f80_0000));
+    // What is NaN is not below; where it is -∞, so is everything above.
+    if x < -87.3 { 0.0 } else { p * power }
+}
+
 /// `2ˣ`.
 #[inline(always)]
 pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
@@ -78,7 +97,7 @@ pub(crate) fn ln<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     // From e^-|x|, which cannot overflow.
-    let e = exp::<FMA>(-x.abs());
+    let e = exp_to_88::<FMA>(-x.abs());
     let numerator = if x < 0.0 { e } else { 1.0 };
     numerator / (1.0 + e)
 }
@@ -87,7 +106,7 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
-    let e = exp::<FMA>(-2.0 * a);
+    let e = exp_to_88::<FMA>(-2.0 * a);
     let large = ((1.0 - e) / (1.0 + e)).copysign(x);
     let z = x * x;
     let p = fma::<FMA>(z, -5.704_988_7e-3, 2.063_909e-2);
@@ -129,7 +148,7 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     let t = x.abs();
     // At 4 the result is 1 to the last bit; the polynomial is not meant for more.
     let bounded = if t > 4.0 { 4.0 } else { t };
-    let large = (1.0 - exp::<FMA>(erfc_exponent::<FMA>(bounded))).copysign(x);
+    let large = (1.0 - exp_to_88::<FMA>(erfc_exponent::<FMA>(bounded))).copysign(x);
     if t > 0.927_734_4 { large } else { erf_small::<FMA>(x) }
 }
 
@@ -138,8 +157,8 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
 pub(crate) fn gelu<const FMA: bool>(x: f32) -> f32 {
     let a = x * FRAC_1_SQRT_2;
     let t = a.abs();
-    let bounded = if t > 10.0 { 10.0 } else { t };
-    let tail = exp::<FMA>(erfc_exponent::<FMA>(if bounded > 4.0 { 4.0 } else { bounded }));
+    let bounded = if t > 4.0 { 4.0 } else { t };
+    let tail = exp_to_88::<FMA>(erfc_exponent::<FMA>(bounded));
     let tail = if t > 4.0 { 0.0 } else { tail };
     let tail = if x < 0.0 { tail } else { 2.0 - tail };
     let phi = if t > 0.927_734_4 { tail } else { 1.0 + erf_small::<FMA>(a) };
@@ -157,7 +176,7 @@ pub(crate) fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn softplus<const FMA: bool>(x: f32) -> f32 {
     // ln(1 + u) = ln(w) u / (w - 1) with w = 1 + u as rounded (Kahan).
-    let u = exp::<FMA>(-x.abs());
+    let u = exp_to_88::<FMA>(-x.abs());
     let w = 1.0 + u;
     let d = w - 1.0;
     let l = if d == 0.0 { u } else { ln::<FMA>(w) * (u / d) };
@@ -216,6 +235,8 @@ mod tests {
     fn close_to_the_exact_functions() {
         check("exp", exp::<true>, f64::exp);
         check("exp", exp::<false>, f64::exp);
+        check("exp to 88", |x| exp_to_88::<true>(-x.abs()), |x| (-x.abs()).exp());
+        check("exp to 88", |x| exp_to_88::<false>(-x.abs()), |x| (-x.abs()).exp());
         check("exp2", exp2::<true>, f64::exp2);
         check("ln", ln::<true>, f64::ln);
         check("ln", ln::<false>, f64::ln);

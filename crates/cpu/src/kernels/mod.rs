@@ -12,6 +12,7 @@ pub(crate) mod gemm;
 pub(crate) mod indexed;
 pub(crate) mod instruction;
 pub(crate) mod isa;
+pub(crate) mod map_reduce;
 pub(crate) mod math;
 pub(crate) mod reduce;
 pub(crate) mod softmax;

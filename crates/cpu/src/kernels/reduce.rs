@@ -1,8 +1,9 @@
 //! Reductions of elementwise programs: what is reduced is computed tile by tile on the way.
 
 use super::Pointers;
-use super::isa::multiversion;
+use super::isa::{Isa, multiversion};
 use super::tile::{Registers, Source, Tile, TileProgram, evaluate};
+use orion_tensor::DType;
 use std::ops::Range;
 
 /// How two values become one.
@@ -16,7 +17,7 @@ pub(crate) enum Combine {
 
 impl Combine {
     #[inline(always)]
-    fn start(self) -> f32 {
+    pub(super) fn start(self) -> f32 {
         match self {
             Self::Sum => 0.0,
             Self::Product => 1.0,
@@ -27,7 +28,7 @@ impl Combine {
 
     /// NaN wins over every number.
     #[inline(always)]
-    fn of(self, a: f32, b: f32) -> f32 {
+    pub(super) fn of(self, a: f32, b: f32) -> f32 {
         match self {
             Self::Sum => a + b,
             Self::Product => a * b,
@@ -49,10 +50,31 @@ impl Combine {
     }
 }
 
+/// What is done with a combined value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Finish {
+    Nothing,
+    /// Divide by the number of values.
+    Mean(f32),
+    Root,
+    Log,
+}
+
+impl Finish {
+    pub(crate) fn apply(self, values: &mut [f32]) {
+        match self {
+            Self::Nothing => {}
+            Self::Mean(count) => values.iter_mut().for_each(|v| *v /= count),
+            Self::Root => values.iter_mut().for_each(|v| *v = v.sqrt()),
+            Self::Log => values.iter_mut().for_each(|v| *v = f64::from(*v).ln() as f32),
+        }
+    }
+}
+
 /// Sums kept side by side, so that additions do not wait for each other.
 const LANES: usize = 64;
 /// Rows added up before they join the total: keeps the rounding error of long sums small.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// A program and the register that is reduced.
 #[derive(Debug, Clone)]
@@ -64,20 +86,14 @@ pub(crate) struct Reduced {
     pub squared: bool,
 }
 
-multiversion! {
-    /// Reduces rows and columns together: for every output `k` of `outputs`, rows
-    /// `k · per_output + part.start ..` of the program, into `to[k - outputs.start]`.
-    ///
-    /// # Safety
-    /// As for [`evaluate`]; `to` is writable for every output.
-    unsafe fn reduce_rows(reduced: &Reduced, pointers: &Pointers, outputs: Range<usize>,
-        per_output: usize, part: Range<usize>, columns: Range<usize>, to: *mut f32,
-        scratch: *mut u32) = reduce_rows_inner
-}
-
+/// Reduces rows and columns together: for every output `k` of `outputs`, rows
+/// `k · per_output + part.start ..` of the program, into `to[k - outputs.start]`.
+///
+/// # Safety
+/// As for [`evaluate`]; `to` is writable for every output.
 #[expect(clippy::too_many_arguments, reason = "kernels take sizes and strides")]
-#[inline(always)]
-unsafe fn reduce_rows_inner<const FMA: bool>(
+pub(crate) unsafe fn reduce_rows(
+    isa: Isa,
     reduced: &Reduced,
     pointers: &Pointers,
     outputs: Range<usize>,
@@ -88,8 +104,9 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
     scratch: *mut u32,
 ) {
     let program = &reduced.program;
-    let whole_rows = columns.len() == program.inner && program.inner <= program.tile;
-    let rows_at_once = if whole_rows { program.tile / program.inner.max(1) } else { 1 };
+    let tile = if is_read_in_place(program, pointers) { LONG } else { program.tile };
+    let whole_rows = columns.len() == program.inner && program.inner <= tile;
+    let rows_at_once = if whole_rows { tile / program.inner.max(1) } else { 1 };
     let first = outputs.start;
     let mut all = Registers::new(program);
     let mut k = outputs.start;
@@ -99,14 +116,14 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
             let rows = rows_at_once.min(outputs.end - k);
             let tile = Tile { row: k, rows, start: 0, len: program.inner };
             // SAFETY: the tile is inside the iteration space.
-            unsafe { evaluate::<FMA>(program, pointers, tile, scratch, &mut all) };
+            unsafe { evaluate(isa, program, pointers, tile, scratch, &mut all) };
             let source = all.get(reduced.register);
             for row in 0..rows {
                 let mut sums = [reduced.combine.start(); LANES];
                 // SAFETY: the register has a lane for every element of the tile.
                 unsafe {
                     let n = program.inner;
-                    fold(reduced, source, row * n, n, &mut sums);
+                    fold(isa, reduced, source, row * n, n, &mut sums);
                     *to.add(k - first + row) = across(reduced.combine, sums);
                 }
             }
@@ -119,14 +136,14 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
             let rows = rows_at_once.min(part.end - row);
             let mut start = columns.start;
             while start < columns.end {
-                let len = program.tile.min(columns.end - start);
+                let len = tile.min(columns.end - start);
                 let tile = Tile { row: k * per_output + row, rows, start, len };
                 let mut sums = [reduced.combine.start(); LANES];
                 // SAFETY: as above.
                 unsafe {
-                    evaluate::<FMA>(program, pointers, tile, scratch, &mut all);
+                    evaluate(isa, program, pointers, tile, scratch, &mut all);
                     let source = all.get(reduced.register);
-                    fold(reduced, source, 0, rows * len, &mut sums);
+                    fold(isa, reduced, source, 0, rows * len, &mut sums);
                 }
                 total = reduced.combine.of(total, across(reduced.combine, sums));
                 start += len;
@@ -139,8 +156,25 @@ unsafe fn reduce_rows_inner<const FMA: bool>(
     }
 }
 
-/// Asks for the memory 1 KiB further on, past the caches: processors that look ahead by
-/// themselves stop at the end of a page.
+/// Elements of a tile that is read where it lies: few enough that the rounding errors of their
+/// sums stay small.
+const LONG: usize = 8192;
+
+/// Whether a program only reads elements that lie side by side, so that a tile may be longer than
+/// its slots.
+#[inline(always)]
+fn is_read_in_place(program: &TileProgram, pointers: &Pointers) -> bool {
+    let [input] = &*program.inputs else { return false };
+    let inner = program.inner as isize;
+    program.instructions.is_empty()
+        && input.dtype == DType::F32
+        && input.inner == 1
+        && (program.outer.is_empty() || input.row == Some(inner))
+        && pointers.get(input.buffer).cast::<f32>().is_aligned()
+}
+
+/// Asks for the memory 8 KiB further on, past the caches: processors that look ahead by
+/// themselves stop at the end of a page, and one stream alone does not keep memory busy.
 #[inline(always)]
 fn fetch_ahead(block: &[f32; LANES]) {
     #[cfg(target_arch = "x86_64")]
@@ -148,17 +182,30 @@ fn fetch_ahead(block: &[f32; LANES]) {
         // SAFETY: a hint about any address has no effect that a program could see.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_NTA>(line.as_ptr().wrapping_add(256).cast());
+            _mm_prefetch::<_MM_HINT_NTA>(line.as_ptr().wrapping_add(2048).cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = block;
 }
 
-/// # Safety
-/// A source of lanes has `from + n` of them.
+multiversion! {
+    /// Combines lanes with sums that stand side by side.
+    ///
+    /// # Safety
+    /// A source of lanes has `from + n` of them.
+    unsafe fn fold(reduced: &Reduced, source: Source, from: usize, n: usize,
+        sums: &mut [f32; LANES]) = fold_inner
+}
+
 #[inline(always)]
-unsafe fn fold(reduced: &Reduced, source: Source, from: usize, n: usize, sums: &mut [f32; LANES]) {
+unsafe fn fold_inner<const FMA: bool>(
+    reduced: &Reduced,
+    source: Source,
+    from: usize,
+    n: usize,
+    sums: &mut [f32; LANES],
+) {
     macro_rules! each {
         ($c:expr) => {
             each!($c, |x: f32| x)
@@ -216,18 +263,12 @@ pub(crate) fn combine_parts(combine: Combine, parts: &[f32]) -> f32 {
 /// Most columns of one task of [`reduce_columns`].
 pub(crate) const COLUMNS: usize = 256;
 
-multiversion! {
-    /// Reduces rows only: `to[j] = combine of rows` for the columns `columns`, at most
-    /// [`COLUMNS`].
-    ///
-    /// # Safety
-    /// As for [`evaluate`]; `to` is writable for every column.
-    unsafe fn reduce_columns(reduced: &Reduced, pointers: &Pointers, rows: Range<usize>,
-        columns: Range<usize>, to: *mut f32, scratch: *mut u32) = reduce_columns_inner
-}
-
-#[inline(always)]
-unsafe fn reduce_columns_inner<const FMA: bool>(
+/// Reduces rows only: `to[j] = combine of rows` for the columns `columns`, at most [`COLUMNS`].
+///
+/// # Safety
+/// As for [`evaluate`]; `to` is writable for every column.
+pub(crate) unsafe fn reduce_columns(
+    isa: Isa,
     reduced: &Reduced,
     pointers: &Pointers,
     rows: Range<usize>,
@@ -240,41 +281,19 @@ unsafe fn reduce_columns_inner<const FMA: bool>(
     let whole = len == program.inner;
     let at_once = if whole { (program.tile / len).clamp(1, ROWS) } else { 1 };
     let mut totals = [reduced.combine.start(); COLUMNS];
-    let mut sums = [reduced.combine.start(); COLUMNS];
+    let mut sums = totals;
     let mut registers = Registers::new(program);
     let mut row = rows.start;
     let mut added = 0;
     while row < rows.end {
         let count = at_once.min(rows.end - row);
         let tile = Tile { row, rows: count, start: columns.start, len };
-        // SAFETY: the tile is inside the iteration space; columns are at most a tile.
-        unsafe { evaluate::<FMA>(program, pointers, tile, scratch, &mut registers) };
-        let source = registers.get(reduced.register);
-        for r in 0..count {
-            macro_rules! each {
-                ($c:expr) => {
-                    match source {
-                        Source::Lanes(lanes) => {
-                            // SAFETY: the register has a lane for every element of the tile.
-                            let x = unsafe {
-                                std::slice::from_raw_parts(lanes.cast::<f32>().add(r * len), len)
-                            };
-                            for (sum, &x) in sums.iter_mut().zip(x) {
-                                *sum = $c.of(*sum, x);
-                            }
-                        }
-                        Source::Number(bits) => {
-                            sums.iter_mut().for_each(|s| *s = $c.of(*s, f32::from_bits(bits)));
-                        }
-                    }
-                };
-            }
-            match reduced.combine {
-                Combine::Sum => each!(Combine::Sum),
-                Combine::Product => each!(Combine::Product),
-                Combine::Maximum => each!(Combine::Maximum),
-                Combine::Minimum => each!(Combine::Minimum),
-            }
+        // SAFETY: the tile is inside the iteration space; columns are at most a tile, and the
+        // register has a lane for every element of it.
+        unsafe {
+            evaluate(isa, program, pointers, tile, scratch, &mut registers);
+            let source = registers.get(reduced.register);
+            add_rows(isa, reduced.combine, source, count, &mut sums[..len]);
         }
         row += count;
         added += count;
@@ -288,4 +307,57 @@ unsafe fn reduce_columns_inner<const FMA: bool>(
     }
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts_mut(to, len) }.copy_from_slice(&totals[..len]);
+}
+
+multiversion! {
+    /// Combines each of the rows of a tile with `to`, element by element.
+    ///
+    /// # Safety
+    /// A source of lanes has `rows` times as many as `to`.
+    unsafe fn add_rows(combine: Combine, source: Source, rows: usize, to: &mut [f32])
+        = add_rows_inner
+}
+
+#[inline(always)]
+unsafe fn add_rows_inner<const FMA: bool>(
+    combine: Combine,
+    source: Source,
+    rows: usize,
+    to: &mut [f32],
+) {
+    macro_rules! each {
+        ($c:expr) => {{
+            if let (Source::Lanes(lanes), Ok(to)) =
+                (source, <&mut [f32; LANES]>::try_from(&mut *to))
+            {
+                let mut sums = *to;
+                for r in 0..rows {
+                    // SAFETY: the caller's promise.
+                    let x = unsafe { &*lanes.add(r * LANES).cast::<[f32; LANES]>() };
+                    sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = $c.of(*sum, x));
+                }
+                *to = sums;
+                return;
+            }
+            for r in 0..rows {
+                match source {
+                    Source::Lanes(lanes) => {
+                        let lanes = lanes.cast::<f32>().wrapping_add(r * to.len());
+                        // SAFETY: the caller's promise.
+                        let x = unsafe { std::slice::from_raw_parts(lanes, to.len()) };
+                        to.iter_mut().zip(x).for_each(|(to, &x)| *to = $c.of(*to, x));
+                    }
+                    Source::Number(bits) => {
+                        to.iter_mut().for_each(|to| *to = $c.of(*to, f32::from_bits(bits)));
+                    }
+                }
+            }
+        }};
+    }
+    match combine {
+        Combine::Sum => each!(Combine::Sum),
+        Combine::Product => each!(Combine::Product),
+        Combine::Maximum => each!(Combine::Maximum),
+        Combine::Minimum => each!(Combine::Minimum),
+    }
 }

@@ -1,7 +1,7 @@
 //! Softmax of dense f32 tensors, and the statistics it is made of.
 
 use super::isa::multiversion;
-use super::math::exp;
+use super::math::exp_to_88;
 
 /// Columns handled together, at most, where the axis is not the innermost: whole rows stream.
 pub(crate) const COLUMNS: usize = 256;
@@ -43,13 +43,13 @@ unsafe fn rows_inner<const FMA: bool>(x: *const f32, to: *mut f32, rows: usize, 
             for i in (0..blocks).step_by(LANES) {
                 let mut block = [0f32; LANES];
                 for j in 0..LANES {
-                    block[j] = exp::<FMA>(*x.add(i + j) - max);
+                    block[j] = exp_to_88::<FMA>(*x.add(i + j) - max);
                     sums[j] += block[j];
                 }
                 to.add(i).cast::<[f32; LANES]>().write(block);
             }
             for i in blocks..n {
-                let e = exp::<FMA>(*x.add(i) - max);
+                let e = exp_to_88::<FMA>(*x.add(i) - max);
                 sums[i - blocks] += e;
                 *to.add(i) = e;
             }
@@ -97,7 +97,7 @@ unsafe fn columns_inner<const FMA: bool>(
             let mut block = [0f32; COLUMNS];
             let x = std::slice::from_raw_parts(x, count);
             for (((to, &x), &max), &scale) in block.iter_mut().zip(x).zip(&max).zip(&scale) {
-                *to = exp::<FMA>(x - max) * scale;
+                *to = exp_to_88::<FMA>(x - max) * scale;
             }
             std::slice::from_raw_parts_mut(to, count).copy_from_slice(&block[..count]);
         }
@@ -142,11 +142,11 @@ unsafe fn column_statistics_inner<const FMA: bool>(
         let mut sums = [0f32; COLUMNS];
         for i in rows {
             for ((sum, &x), &shift) in sums.iter_mut().zip(row(i)).zip(&shift) {
-                *sum += exp::<FMA>(x - shift);
+                *sum += exp_to_88::<FMA>(x - shift);
             }
         }
         for j in 0..count {
-            total[j] = total[j] * exp::<FMA>(max[j] - shift[j]) + sums[j];
+            total[j] = total[j] * exp_to_88::<FMA>(max[j] - shift[j]) + sums[j];
         }
         max = new;
     }
@@ -189,13 +189,13 @@ unsafe fn row_statistics_inner<const FMA: bool>(x: *const f32, n: usize) -> (f32
         let mut sums = [0f32; LANES];
         for block in blocks {
             for (sum, &x) in sums.iter_mut().zip(block) {
-                *sum += exp::<FMA>(x - shift);
+                *sum += exp_to_88::<FMA>(x - shift);
             }
         }
         for (sum, &x) in sums.iter_mut().zip(rest) {
-            *sum += exp::<FMA>(x - shift);
+            *sum += exp_to_88::<FMA>(x - shift);
         }
-        total = total * exp::<FMA>(max - shift) + sums.into_iter().sum::<f32>();
+        total = total * exp_to_88::<FMA>(max - shift) + sums.into_iter().sum::<f32>();
         max = new;
     }
     (max, total)

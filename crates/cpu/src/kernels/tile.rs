@@ -7,7 +7,7 @@
 use super::Pointers;
 use super::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use super::instruction::{Instruction, execute};
-use super::isa::multiversion;
+use super::isa::{Isa, multiversion};
 use orion_tensor::DType;
 
 /// Most registers of one program: inputs, numbers and results.
@@ -16,6 +16,9 @@ pub(crate) const MAX_REGISTERS: usize = 128;
 /// Lanes of all slots of one program together: what is left of a first-level cache beside the
 /// operands that are read in place.
 const SLOT_LANES: usize = 8192;
+
+/// Columns of a tile that is a part of a band: rows of this length are copied without a loop.
+pub(crate) const BAND: usize = 64;
 
 /// Columns of a tile with an input that runs down columns.
 const SQUARE: usize = 32;
@@ -288,19 +291,77 @@ unsafe fn widen_down(access: &Access, from: *const u8, tile: Tile, lanes: *mut u
     }
 }
 
+/// Reads the rows of a tile, `distance` lanes apart; each of one lane that is `repeated`, or of
+/// lanes side by side.
+///
+/// # Safety
+/// As for [`widen`], for every row.
+#[inline(always)]
+unsafe fn read_rows(
+    from: *const u32,
+    repeated: bool,
+    distance: isize,
+    tile: Tile,
+    lanes: *mut u32,
+) {
+    for row in 0..tile.rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = from.offset(row as isize * distance);
+            let to = lanes.add(row * tile.len);
+            if repeated {
+                let value = from.read_unaligned();
+                if tile.len == BAND {
+                    to.cast::<[u32; BAND]>().write_unaligned([value; BAND]);
+                } else {
+                    std::slice::from_raw_parts_mut(to, tile.len).fill(value);
+                }
+            } else {
+                copy_row(from, to, tile.len);
+            }
+        }
+    }
+}
+
+/// Copies the lanes of a row.
+///
+/// # Safety
+/// They are readable and writable, and do not overlap.
+#[inline(always)]
+unsafe fn copy_row(from: *const u32, to: *mut u32, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if len == BAND {
+            let row = from.cast::<[u32; BAND]>().read_unaligned();
+            to.cast::<[u32; BAND]>().write_unaligned(row);
+        } else {
+            from.cast::<u8>().copy_to_nonoverlapping(to.cast(), len * 4);
+        }
+    }
+}
+
 /// Asks for the lines a tile reads, so that they arrive while another tile is computed.
 #[inline(always)]
-fn prefetch(program: &TileProgram, pointers: &Pointers, tile: Tile) {
+pub(super) fn prefetch(program: &TileProgram, pointers: &Pointers, tile: Tile) {
     #[cfg(target_arch = "x86_64")]
-    for access in program.inputs.iter().filter(|a| a.is_dense(tile, &program.outer)) {
-        let size = access.dtype.size_bytes();
+    for access in program.inputs.iter().filter(|a| a.inner == 1) {
+        let size = access.dtype.size_bytes() as isize;
         let start = access.row_offset(tile.row, &program.outer) + tile.start as isize;
-        let from = pointers.get(access.buffer).wrapping_offset(start * size as isize);
-        for line in (0..tile.rows * tile.len * size).step_by(64) {
-            // SAFETY: a hint, which reads nothing; SSE is part of the architecture.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast());
+        let from = pointers.get(access.buffer).wrapping_offset(start * size);
+        let (runs, distance) = match access.row_distance(tile, &program.outer) {
+            _ if access.is_dense(tile, &program.outer) => (1, 0),
+            Some(0) | None => continue,
+            Some(distance) => (tile.rows, distance),
+        };
+        let run = tile.rows / runs * tile.len * size as usize;
+        for row in 0..runs as isize {
+            let from = from.wrapping_offset(row * distance * size);
+            for line in (0..run).step_by(64) {
+                // SAFETY: a hint, which reads nothing; SSE is part of the architecture.
+                unsafe {
+                    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast());
+                }
             }
         }
     }
@@ -360,7 +421,6 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
-    #[inline(always)]
     pub(crate) fn new(program: &TileProgram) -> Self {
         let mut sources = [Source::Number(0); MAX_REGISTERS];
         let numbers = sources.iter_mut().skip(program.inputs.len());
@@ -374,15 +434,20 @@ impl Registers {
     }
 }
 
-/// Evaluates every register of a program over one tile.
-///
-/// # Safety
-/// Every access stays inside its buffer, `scratch` holds `scratch_lanes` lanes that nobody else
-/// uses, no input overlaps what another thread writes meanwhile, and `registers` are those of the
-/// program, which nothing else used since with another scratch or other contents of the buffers
-/// that repeat.
+multiversion! {
+    /// Evaluates every register of a program over one tile.
+    ///
+    /// # Safety
+    /// Every access stays inside its buffer, `scratch` holds `scratch_lanes` lanes that nobody else
+    /// uses, no input overlaps what another thread writes meanwhile, and `registers` are those of the
+    /// program, which nothing else used since with another scratch or other contents of the buffers
+    /// that repeat.
+    unsafe fn evaluate(program: &TileProgram, pointers: &Pointers, tile: Tile, scratch: *mut u32,
+        registers: &mut Registers) = evaluate_inner
+}
+
 #[inline(always)]
-pub(crate) unsafe fn evaluate<const FMA: bool>(
+unsafe fn evaluate_inner<const FMA: bool>(
     program: &TileProgram,
     pointers: &Pointers,
     tile: Tile,
@@ -431,6 +496,12 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
         {
             // SAFETY: as above.
             unsafe { widen_down(access, from, tile, lanes) };
+        } else if is_lane
+            && matches!(access.inner, 0 | 1)
+            && let Some(distance) = access.row_distance(tile, &program.outer)
+        {
+            // SAFETY: as above.
+            unsafe { read_rows(from.cast(), access.inner == 0, distance, tile, lanes) };
         } else if tile.len == 1
             && let Some(stride) = access.row
         {
@@ -459,8 +530,12 @@ pub(crate) unsafe fn evaluate<const FMA: bool>(
     }
 }
 
-#[inline(always)]
-unsafe fn run_tiles_inner<const FMA: bool>(
+/// Runs a program over `count` tiles from `first` on and stores its outputs.
+///
+/// # Safety
+/// As for [`evaluate`]; an output may share memory with an input only element by element.
+pub(crate) unsafe fn run_tiles(
+    isa: Isa,
     program: &TileProgram,
     pointers: &Pointers,
     first: usize,
@@ -474,33 +549,63 @@ unsafe fn run_tiles_inner<const FMA: bool>(
             prefetch(program, pointers, program.tile_at(index + 1));
         }
         // SAFETY: the caller's promise is passed on.
-        unsafe { evaluate::<FMA>(program, pointers, tile, scratch, &mut registers) };
-        for (r, access) in &program.outputs {
-            let size = access.dtype.size_bytes() as isize;
-            let base = pointers.get(access.buffer);
-            let dense = access.is_dense(tile, &program.outer);
-            let steps = if dense { 1 } else { tile.rows };
-            let n = if dense { tile.rows * tile.len } else { tile.len };
-            for row in 0..steps {
-                let start = access.row_offset(tile.row + row, &program.outer)
-                    + tile.start as isize * access.inner;
-                let source = match registers.get(*r) {
-                    // SAFETY: the register has a lane for every element of the tile.
-                    Source::Lanes(l) => Source::Lanes(unsafe { l.add(row * tile.len) }),
-                    number => number,
-                };
-                // SAFETY: outputs stay inside their buffers.
-                unsafe { narrow(access.dtype, source, base.offset(start * size), access.inner, n) };
-            }
+        unsafe {
+            evaluate(isa, program, pointers, tile, scratch, &mut registers);
+            store(isa, program, pointers, tile, &registers);
         }
     }
 }
 
 multiversion! {
-    /// Runs a program over `count` tiles from `first` on and stores its outputs.
+    /// Stores the outputs of a tile that was evaluated.
     ///
     /// # Safety
     /// As for [`evaluate`]; an output may share memory with an input only element by element.
-    unsafe fn run_tiles(program: &TileProgram, pointers: &Pointers, first: usize, count: usize,
-        scratch: *mut u32) = run_tiles_inner
+    unsafe fn store(program: &TileProgram, pointers: &Pointers, tile: Tile, registers: &Registers)
+        = store_inner
+}
+
+#[inline(always)]
+unsafe fn store_inner<const FMA: bool>(
+    program: &TileProgram,
+    pointers: &Pointers,
+    tile: Tile,
+    registers: &Registers,
+) {
+    for (r, access) in &program.outputs {
+        let size = access.dtype.size_bytes() as isize;
+        let base = pointers.get(access.buffer);
+        let dense = access.is_dense(tile, &program.outer);
+        if let Source::Lanes(lanes) = registers.get(*r)
+            && matches!(access.dtype, DType::F32 | DType::I32)
+            && access.inner == 1
+            && !dense
+            && let Some(distance) = access.row_distance(tile, &program.outer)
+        {
+            let start = access.row_offset(tile.row, &program.outer) + tile.start as isize;
+            let to = base.cast::<u32>().wrapping_offset(start);
+            for row in 0..tile.rows {
+                // SAFETY: outputs stay inside their buffers; the register has a lane for every
+                // element of the tile.
+                unsafe {
+                    let from = lanes.add(row * tile.len);
+                    copy_row(from, to.wrapping_offset(row as isize * distance), tile.len);
+                }
+            }
+            continue;
+        }
+        let steps = if dense { 1 } else { tile.rows };
+        let n = if dense { tile.rows * tile.len } else { tile.len };
+        for row in 0..steps {
+            let start = access.row_offset(tile.row + row, &program.outer)
+                + tile.start as isize * access.inner;
+            let source = match registers.get(*r) {
+                // SAFETY: the register has a lane for every element of the tile.
+                Source::Lanes(l) => Source::Lanes(unsafe { l.add(row * tile.len) }),
+                number => number,
+            };
+            // SAFETY: outputs stay inside their buffers.
+            unsafe { narrow(access.dtype, source, base.offset(start * size), access.inner, n) };
+        }
+    }
 }

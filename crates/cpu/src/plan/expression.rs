@@ -171,6 +171,39 @@ impl Expression {
         (program, register, groups)
     }
 
+    /// The program that stores each operand into its view and leaves `kept` in registers, over
+    /// two groups of axes: rows, and columns that lie side by side. Returns the registers too.
+    pub(super) fn into_bands(
+        self,
+        [rows, columns]: &[Vec<usize>; 2],
+        outputs: &[(Operand, View)],
+        kept: &[Operand],
+    ) -> (TileProgram, Vec<usize>) {
+        let views: Vec<&View> = self.inputs.iter().chain(outputs.iter().map(|(_, v)| v)).collect();
+        let merged = |axes: &[usize]| {
+            let sizes: Vec<usize> = axes.iter().map(|&a| self.shape[a]).collect();
+            let of = |v: &&View| axes.iter().map(|&a| v.strides[a]).collect::<Vec<_>>();
+            collapse(&sizes, &views.iter().map(of).collect::<Vec<_>>())
+        };
+        let (outer, strides) = merged(rows);
+        let (inner, inner_strides) = merged(columns);
+        assert_eq!(inner.len(), 1, "reductions over columns that lie apart are steps of their own");
+        let accesses: Vec<Access> = views
+            .iter()
+            .zip(strides.into_iter().zip(&inner_strides))
+            .map(|(view, (strides, inner))| access(view, &outer, strides, inner[0]))
+            .collect();
+        let register = |o: &Operand| self.register(*o);
+        let stored: Vec<usize> = outputs.iter().map(|(o, _)| register(o)).collect();
+        let kept: Vec<usize> = kept.iter().map(register).collect();
+        let mut program = self.program(outer, inner[0]);
+        let count = program.inputs.len();
+        program.inputs = accesses[..count].to_vec();
+        program.outputs = stored.into_iter().zip(accesses[count..].iter().cloned()).collect();
+        program.finish(&kept);
+        (program, kept)
+    }
+
     /// Everything but the accesses.
     fn program(self, outer: Vec<usize>, inner: usize) -> TileProgram {
         let instructions = self.instructions.iter().map(|(action, operands)| {

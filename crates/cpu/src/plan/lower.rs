@@ -118,7 +118,11 @@ pub(crate) fn plan(
         if let Some(reason) = found.apart.get(&unit[0]) {
             lowering.reason = reason;
         }
-        if nodes[unit[0]].elementwise.is_some() {
+        let reduces = unit.iter().any(|&i| nodes[i].reduction.is_some());
+        if unit.len() > 1 && reduces {
+            lowering.reason = apart;
+            lowering.map_reduce(&unit);
+        } else if nodes[unit[0]].elementwise.is_some() {
             lowering.reason = apart;
             lowering.group(&unit);
             lowering.reason = "";
@@ -416,11 +420,12 @@ impl<'a> Lowering<'a> {
                 && !self.is_widened_by_products(op, operations[i].outputs[0]);
             let shape = is_elementwise.then(|| self.shape(operations[i].outputs[0]));
             let elementwise = shape.filter(|s| !s.contains(&0));
-            nodes.push(Node { operands, elementwise, together: None });
+            let reduction = self.reduction_of(i);
+            nodes.push(Node { operands, elementwise, reduction, together: None });
         }
         for (&first, group) in &found.groups {
             for &i in group.members() {
-                nodes[i] = Node { operands: Vec::new(), elementwise: None, together: Some(first) };
+                nodes[i] = Node { together: Some(first), ..Node::default() };
             }
             let inputs = group.inputs();
             nodes[first].operands = inputs.iter().filter_map(|v| producer[v.index()]).collect();
@@ -471,7 +476,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The instruction for an operation that is computed element by element.
-    fn action(&self, op: &Op) -> Option<Action> {
+    pub(super) fn action(&self, op: &Op) -> Option<Action> {
         let of = |id: &ValueId| self.ty(*id).dtype;
         match op {
             Op::Unary { kind, x } => match (of(x), kind) {
@@ -539,43 +544,15 @@ impl<'a> Lowering<'a> {
         let mut inside: HashMap<ValueId, Operand> = HashMap::new();
         let mut outputs = Vec::new();
         for &i in unit {
-            let op = &self.ops[i];
-            let output = operations[i].outputs[0];
-            if let Op::Softmax { x, axis } = op {
-                let result = self.softmax_of_known(&mut expression, *x, *axis);
-                inside.insert(output, result);
-                if self.is_stored(output, unit) {
-                    outputs.push((result, output));
+            let (op, output) = (&self.ops[i], operations[i].outputs[0]);
+            let mut operands = Vec::new();
+            if !matches!(op, Op::Softmax { .. }) {
+                for v in op.operands() {
+                    let known = inside.get(&v).copied();
+                    operands.push(known.unwrap_or_else(|| self.read(&mut expression, v)));
                 }
-                continue;
             }
-            let action = self.action(op).expect("units hold operations with an action");
-            let mut operands: Vec<Operand> = op
-                .operands()
-                .into_iter()
-                .map(|v| match (inside.get(&v), &self.stored[v.index()]) {
-                    (Some(&operand), _) => operand,
-                    (None, Stored::Number { bits, .. }) => expression.bits(*bits),
-                    (None, Stored::At(view)) => expression.input(view),
-                    (None, Stored::Nothing) => unreachable!("units are in order"),
-                })
-                .collect();
-            let dtype = self.ty(output).dtype;
-            let result = match (op, action) {
-                // Conversions that change nothing a lane holds.
-                (Op::Cast { .. }, Action::Unary(_)) => operands[0],
-                (Op::Cast { .. }, Action::IntBinary(_)) => {
-                    let zero = expression.bits(0);
-                    operands.push(zero);
-                    expression.push(action, &operands)
-                }
-                _ => expression.push(action, &operands),
-            };
-            let result = if matches!(op, Op::Select { .. }) {
-                result
-            } else {
-                expression.rounded(result, dtype)
-            };
+            let result = self.instruction(&mut expression, op, output, operands);
             inside.insert(output, result);
             if self.is_stored(output, unit) {
                 outputs.push((result, output));
@@ -586,8 +563,46 @@ impl<'a> Lowering<'a> {
         self.map(expression, &outputs);
     }
 
+    /// A value that is not computed in an expression, as its operand.
+    pub(super) fn read(&self, expression: &mut Expression, id: ValueId) -> Operand {
+        match &self.stored[id.index()] {
+            Stored::Number { bits, .. } => expression.bits(*bits),
+            Stored::At(view) => expression.input(view),
+            Stored::Nothing => unreachable!("units are in order"),
+        }
+    }
+
+    /// Adds an operation that is computed element by element to an expression. A softmax takes
+    /// no operands but what is known of it.
+    pub(super) fn instruction(
+        &self,
+        expression: &mut Expression,
+        op: &Op,
+        output: ValueId,
+        mut operands: Vec<Operand>,
+    ) -> Operand {
+        if let Op::Softmax { x, axis } = op {
+            return self.softmax_of_known(expression, *x, *axis);
+        }
+        let action = self.action(op).expect("units hold operations with an action");
+        let result = match (op, action) {
+            // Conversions that change nothing a lane holds.
+            (Op::Cast { .. }, Action::Unary(_)) => operands[0],
+            (Op::Cast { .. }, Action::IntBinary(_)) => {
+                let zero = expression.bits(0);
+                operands.push(zero);
+                expression.push(action, &operands)
+            }
+            _ => expression.push(action, &operands),
+        };
+        if matches!(op, Op::Select { .. }) {
+            return result;
+        }
+        expression.rounded(result, self.ty(output).dtype)
+    }
+
     /// Whether a result of a unit is needed outside of it, or is all there is of it.
-    fn is_stored(&self, output: ValueId, unit: &[usize]) -> bool {
+    pub(super) fn is_stored(&self, output: ValueId, unit: &[usize]) -> bool {
         let readers = &self.uses[output.index()];
         let outside = readers.iter().any(|u| !unit.contains(u));
         outside || self.is_result[output.index()] || readers.is_empty()

@@ -11,6 +11,7 @@ mod contract;
 mod expression;
 mod fuse;
 mod lower;
+mod map_reduce;
 mod memory;
 mod normalize;
 mod operation;

@@ -3,8 +3,8 @@
 use super::expression::{Expression, Operand};
 use super::lower::{Lowering, is_float_lane};
 use super::view::View;
-use crate::kernels::reduce::{Combine, Reduced};
-use crate::steps::{Finish, Kind, Over, Reduce, Softmax, Statistics};
+use crate::kernels::reduce::{Combine, Finish, Reduced};
+use crate::steps::{Kind, Over, Reduce, Softmax, Statistics};
 use orion_mil::op::{Binary, Reduction, Unary};
 use orion_mil::{Op, ValueId};
 use orion_tensor::{DType, element_count};

@@ -2,8 +2,10 @@ use super::{Context, Shared};
 use crate::kernels::adamw::{self, Rule, State};
 use crate::plan::view::View;
 
-/// Elements that one thread updates at a time.
+/// Elements that one thread updates at a time, at least, and of large parameters at most: memory
+/// is fastest when every thread goes a long way.
 const PIECE: usize = 1 << 15;
+const LONG_PIECE: usize = 1 << 20;
 
 /// A number that is known when the plan is made, or an element of a buffer.
 #[derive(Debug, Clone)]
@@ -55,14 +57,17 @@ impl Adamw {
         let rule = Rule { factor, first, kept, second, correction, epsilon, step, decay };
         let gradient = Shared::<f32>(context.at(self.gradient.buffer, self.gradient.offset));
         let (from, to, isa) = (from.map(Shared), to.map(Shared), context.isa);
-        context.pool.run(count.div_ceil(PIECE), &|i, _| {
-            let first = i * PIECE;
+        // Two pieces to a thread, so that one that is held up leaves something to the others.
+        let share = count.div_ceil(2 * context.pool.threads()).next_multiple_of(1024);
+        let piece = share.clamp(PIECE, LONG_PIECE);
+        context.pool.run(count.div_ceil(piece), &|i, _| {
+            let first = i * piece;
             // SAFETY: the elements from `first` on are this task's own.
             unsafe {
                 let from = from.map(|s| s.get().add(first).cast_const());
                 let to = to.map(|s| s.get().add(first));
                 let gradient = gradient.get().add(first);
-                adamw::adamw(isa, &rule, from, gradient, to, PIECE.min(count - first));
+                adamw::adamw(isa, &rule, from, gradient, to, piece.min(count - first));
             }
         });
     }

@@ -10,6 +10,7 @@ mod contraction;
 mod evaluate;
 mod indexed;
 mod map;
+mod map_reduce;
 mod reduce;
 mod softmax;
 mod statistics;
@@ -20,7 +21,8 @@ pub(crate) use contraction::{Contraction, Factor, Method};
 pub(crate) use evaluate::Evaluate;
 pub(crate) use indexed::{Gather, GatherAlongAxis, Scatter, ScatterAlongAxis};
 pub(crate) use map::{Map, Moved};
-pub(crate) use reduce::{Finish, Over, Reduce};
+pub(crate) use map_reduce::MapReduce;
+pub(crate) use reduce::{Over, Reduce};
 pub(crate) use softmax::Softmax;
 pub(crate) use statistics::Statistics;
 
@@ -62,6 +64,7 @@ pub(crate) enum Kind {
     Map(Map),
     Adamw(Box<Adamw>),
     Reduce(Reduce),
+    MapReduce(MapReduce),
     Contraction(Contraction),
     Attention(Attention),
     AttentionGradient(AttentionGradient),
@@ -96,6 +99,7 @@ impl Kind {
             Self::Reduce(reduce) => {
                 Workspace { shared: 0, per_thread: reduce.reduced.program.scratch_lanes() }
             }
+            Self::MapReduce(step) => Workspace { shared: 0, per_thread: step.scratch_lanes() },
             Self::Contraction(contraction) => contraction.workspace(isa, threads),
             Self::Attention(step) => Workspace { shared: 0, per_thread: step.lanes() },
             Self::AttentionGradient(step) => Workspace { shared: 0, per_thread: step.lanes() },
@@ -112,6 +116,7 @@ impl Kind {
             Self::Map(map) => return map.run(context),
             Self::Adamw(adamw) => adamw.run(context),
             Self::Reduce(reduce) => reduce.run(context),
+            Self::MapReduce(step) => step.run(context),
             Self::Contraction(contraction) => contraction.run(context),
             Self::Attention(attention) => attention.run(context),
             Self::AttentionGradient(gradient) => gradient.run(context),

@@ -1,16 +1,8 @@
 use super::{Context, Shared, piece};
-use crate::kernels::reduce::{COLUMNS, Reduced, combine_parts, reduce_columns, reduce_rows};
+use crate::kernels::reduce::{
+    COLUMNS, Finish, Reduced, combine_parts, reduce_columns, reduce_rows,
+};
 use crate::plan::view::View;
-
-/// What is done with a combined value.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Finish {
-    Nothing,
-    /// Divide by the number of values.
-    Mean(f32),
-    Root,
-    Log,
-}
 
 /// Which axes of the program are reduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +25,6 @@ pub(crate) struct Reduce {
 }
 
 impl Reduce {
-    fn finish(&self, values: &mut [f32]) {
-        match self.finish {
-            Finish::Nothing => {}
-            Finish::Mean(count) => values.iter_mut().for_each(|v| *v /= count),
-            Finish::Root => values.iter_mut().for_each(|v| *v = v.sqrt()),
-            Finish::Log => values.iter_mut().for_each(|v| *v = f64::from(*v).ln() as f32),
-        }
-    }
-
     pub(super) fn run(&self, context: &mut Context<'_>) {
         let program = &self.reduced.program;
         let to = Shared::<f32>(context.at(self.to.buffer, self.to.offset));
@@ -73,7 +56,7 @@ impl Reduce {
                         );
                         std::slice::from_raw_parts_mut(to, outputs.len())
                     };
-                    self.finish(values);
+                    self.finish.apply(values);
                 });
             }
             Over::Rows { outputs, per_output, parts } => {
@@ -82,28 +65,33 @@ impl Reduce {
                 // Many rows are dealt out by rows, one long row by columns.
                 let by_rows = per_output >= parts;
                 let size = if by_rows { per_output } else { program.inner }.div_ceil(parts);
-                context.pool.run(outputs * parts, &|i, thread| {
-                    let (k, part) = (i / parts, i % parts);
-                    let range = |n: usize| (part * size).min(n)..((part + 1) * size).min(n);
-                    let (rows, columns) = if by_rows {
-                        (range(per_output), 0..program.inner)
-                    } else {
-                        (0..per_output, range(program.inner))
-                    };
-                    // SAFETY: the partial result and the scratch are this task's own.
-                    unsafe {
-                        let to = partial.get().add(i);
-                        reduce_rows(
-                            isa,
-                            &self.reduced,
-                            pointers,
-                            k..k + 1,
-                            per_output,
-                            rows,
-                            columns,
-                            to,
-                            scratch_of(thread),
-                        );
+                // Memory is read fastest when every thread goes a long way.
+                let tasks = outputs * parts;
+                let piece = tasks.div_ceil(threads * 4);
+                context.pool.run(tasks.div_ceil(piece), &|p, thread| {
+                    for i in p * piece..((p + 1) * piece).min(tasks) {
+                        let (k, part) = (i / parts, i % parts);
+                        let range = |n: usize| (part * size).min(n)..((part + 1) * size).min(n);
+                        let (rows, columns) = if by_rows {
+                            (range(per_output), 0..program.inner)
+                        } else {
+                            (0..per_output, range(program.inner))
+                        };
+                        // SAFETY: the partial result and the scratch are this task's own.
+                        unsafe {
+                            let to = partial.get().add(i);
+                            reduce_rows(
+                                isa,
+                                &self.reduced,
+                                pointers,
+                                k..k + 1,
+                                per_output,
+                                rows,
+                                columns,
+                                to,
+                                scratch_of(thread),
+                            );
+                        }
                     }
                 });
                 for k in 0..outputs {
@@ -111,7 +99,7 @@ impl Reduce {
                     unsafe {
                         let parts = std::slice::from_raw_parts(partial.get().add(k * parts), parts);
                         let mut value = [combine_parts(self.reduced.combine, parts)];
-                        self.finish(&mut value);
+                        self.finish.apply(&mut value);
                         *to.get().add(k) = value[0];
                     }
                 }
@@ -145,7 +133,7 @@ impl Reduce {
                             );
                             std::slice::from_raw_parts_mut(to, count)
                         };
-                        self.finish(values);
+                        self.finish.apply(values);
                     }
                 });
             }

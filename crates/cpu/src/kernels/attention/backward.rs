@@ -2,8 +2,8 @@
 
 use super::tile::{COLUMNS, Left, ROWS, tile};
 use super::{
-    Head, Lanes, Parts, QUERIES, Sizes, Target, exp, pack, pack_columns, pack_rows, scale_lanes,
-    store,
+    Head, Lanes, Parts, QUERIES, Sizes, Target, exp_to_88, pack, pack_columns, pack_rows,
+    scale_lanes, store,
 };
 use crate::kernels::gemm::pack::Source;
 use crate::kernels::gemm::{Arithmetic, Matrix};
@@ -229,7 +229,7 @@ unsafe fn differentiate_inner<const FMA: bool>(
         let (scores, slopes) =
             unsafe { (&mut *scores.cast::<Lanes>().add(j), &mut *slopes.cast::<Lanes>().add(j)) };
         for i in 0..QUERIES {
-            let p = exp::<FMA>(scores[i] - row.max[i]) * row.inverse[i];
+            let p = exp_to_88::<FMA>(scores[i] - row.max[i]) * row.inverse[i];
             scores[i] = p;
             slopes[i] = p * (slopes[i] - row.sum[i]);
         }

@@ -16,7 +16,7 @@ pub(crate) use forward::{attend, forward_lanes};
 use super::gemm::pack::{Source, panels};
 use super::gemm::{Arithmetic, Matrix};
 use super::isa::multiversion;
-use super::math::exp;
+use super::math::exp_to_88;
 use std::ops::Range;
 use tile::{COLUMNS, ROWS};
 
@@ -298,13 +298,13 @@ unsafe fn absorb_inner<const FMA: bool>(
     let mut added = [0f32; QUERIES];
     for row in rows {
         for ((score, &shift), added) in row.iter_mut().zip(&shift).zip(&mut added) {
-            *score = exp::<FMA>(*score - shift);
+            *score = exp_to_88::<FMA>(*score - shift);
             *added += *score;
         }
     }
     let mut scale = [0f32; QUERIES];
     for i in 0..QUERIES {
-        scale[i] = exp::<FMA>(max[i] - shift[i]);
+        scale[i] = exp_to_88::<FMA>(max[i] - shift[i]);
         sum[i] = sum[i] * scale[i] + added[i];
     }
     *max = new;
