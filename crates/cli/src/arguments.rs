@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
     Compile(Compile),
-    /// Print, check, convert, describe or run a MIL program
+    /// Print, check, convert, compare, describe or run a MIL program
     #[command(subcommand)]
     Mil(Mil),
     /// Say what the Apple Neural Engine will refuse, run elsewhere or get wrong
@@ -468,6 +468,8 @@ pub(crate) enum Mil {
     Check(MilCheck),
     /// Write a program and its weights in another format
     Convert(MilConvert),
+    /// Show how two programs differ
+    Diff(MilDiff),
     /// Describe a program: its functions, their inputs and outputs, operations and weights
     Info(MilInfo),
     /// Run a program once and describe its outputs
@@ -491,6 +493,25 @@ pub(crate) struct MilConvert {
     /// other name for a directory with a `model.mil` and the weights
     #[arg(value_name = "OUT")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MilDiff {
+    /// MIL text, a .mlmodel, or a .mlpackage, .mlmodelc or bundle directory
+    #[arg(value_name = "OLD")]
+    pub(crate) old: PathBuf,
+
+    /// The same
+    #[arg(value_name = "NEW")]
+    pub(crate) new: PathBuf,
+
+    /// Also compare what changes nothing: names of values inside, and the writer's version
+    #[arg(long)]
+    pub(crate) names: bool,
+
+    /// Lines around a difference
+    #[arg(short = 'U', long, value_name = "N", default_value_t = 3)]
+    pub(crate) unified: usize,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use crate::gguf_metadata::metadata;
 use crate::programs::step_program;
 use crate::{Error, ErrorKind, LoadedModel, Result};
+use orion_compile::for_core_ml;
 use orion_formats::gguf::{self, TensorKind, Value};
 use orion_formats::{ConfigFile, llama2c, llmc, rope_half_to_interleaved, safetensors};
 use orion_mil::bundle::Bundle;
@@ -406,7 +407,7 @@ fn write_package(
     kept.tokenizer = None;
     let index = kept.index(most);
     let shape = StepShape { sequences: 1, tokens: 1, context };
-    let program = step_program(&kept.network, &index, shape);
+    let program = for_core_ml(&step_program(&kept.network, &index, shape));
     let bundle = Bundle { program, weights: index.weights().clone() };
     let summary = format!("The next token over key/value caches of {context} positions");
     save_mlpackage(&bundle, path, &summary).map_err(|e| Error::new(ErrorKind::File, e.to_string()))

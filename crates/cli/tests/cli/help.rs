@@ -18,6 +18,7 @@ fn every_verb_has_a_help_page() {
         "mil print",
         "mil check",
         "mil convert",
+        "mil diff",
         "mil info",
         "mil run",
         "lint",
@@ -63,7 +64,7 @@ fn the_first_page_lists_the_verbs() {
       detokenize  Turn token ids into text
       convert     Write a model in another format
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
-      mil         Print, check, convert, describe or run a MIL program
+      mil         Print, check, convert, compare, describe or run a MIL program
       lint        Say what the Apple Neural Engine will refuse, run elsewhere or get wrong
       residency   Say which operations Core ML would run on the Neural Engine, and why
       estimate    Say what a program would cost on the Neural Engine: time, traffic and energy

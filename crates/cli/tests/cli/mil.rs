@@ -313,3 +313,21 @@ fn damaged_models_are_wrong() {
     model.mlmodel: 1 wrong
     ");
 }
+
+#[test]
+fn diff_shows_what_is_said_and_not_how_it_is_called() {
+    let place = Place::new();
+    let program = |name: &str, op: &str| {
+        format!(
+            "program(1.3)\n{{\n    func main<ios18>(tensor<fp16, [1, 64]> x) {{\n        \
+             tensor<fp16, [1, 64]> {name} = {op}(x = x)[name = string(\"{name}\")];\n        \
+             tensor<fp16, [1, 64]> y = abs(x = {name})[name = string(\"y\")];\n    }} -> (y);\n}}\n"
+        )
+    };
+    place.write("a.mil", program("t", "relu"));
+    place.write("renamed.mil", program("other", "relu"));
+    place.write("changed.mil", program("t", "tanh"));
+    insta::assert_snapshot!(place.line("mil diff a.mil renamed.mil"));
+    insta::assert_snapshot!(place.line("mil diff a.mil changed.mil"));
+    assert_eq!(place.line("mil diff a.mil renamed.mil --names").code, 1);
+}

@@ -2,6 +2,7 @@ use crate::arguments::MilConvert;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
+use orion_compile::for_core_ml;
 use orion_mil::bundle::Bundle;
 use orion_mil::proto::encode_model;
 use orion_mil::{package, text};
@@ -19,7 +20,11 @@ pub(crate) fn convert(arguments: &MilConvert, printer: &Printer) -> Result {
 /// Writes a bundle in the format that the name says.
 pub(in crate::commands) fn write(bundle: &Bundle, output: &Path, printer: &Printer) -> Result {
     match output.extension().and_then(|e| e.to_str()) {
-        Some("mlpackage") => package::save_mlpackage(bundle, output, SUMMARY)?,
+        Some("mlpackage") => {
+            let program = for_core_ml(&bundle.program);
+            let bundle = Bundle { program, weights: bundle.weights.clone() };
+            package::save_mlpackage(&bundle, output, SUMMARY)?;
+        }
         Some("mil") => {
             refuse_weights(bundle, output)?;
             write_new(output, text::print(&bundle.program).as_bytes())?;
