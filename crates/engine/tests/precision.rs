@@ -58,7 +58,6 @@ fn bf16_ends_within_a_percent_of_fp32() {
     let directory = tempfile::tempdir().unwrap();
     let (before, f32_loss) = train(directory.path(), Precision::F32);
     let (_, bf16_loss) = train(directory.path(), Precision::Bf16);
-    println!("{before} to {f32_loss} in fp32, to {bf16_loss} in bf16");
     assert!(f32_loss < before / 2.0, "{before} to {f32_loss}: nothing was learned");
     assert_ne!(f32_loss, bf16_loss, "both ran in one precision");
     assert!((bf16_loss / f32_loss - 1.0).abs() <= 0.01, "{f32_loss} in fp32, {bf16_loss} in bf16");
