@@ -164,3 +164,32 @@ fn parts_of_a_concatenation_and_broadcast_operands() {
     let plan = e.check(&[whole], Tolerance::F32Accum);
     assert_eq!(steps(&plan, "map-reduce"), 1, "{plan}");
 }
+
+#[test]
+fn what_is_cheap_is_computed_where_it_is_read() {
+    let (channels, inner, tokens) = (48, 96, 128);
+    let mut e = Experiment::new(6);
+    let x = e.input("x", &[1, channels, 1, tokens]);
+    let gain = e.input("gain", &[channels]);
+    let up = e.input("up", &[inner, channels, 1, 1]);
+    let gate = e.input("gate", &[inner, channels, 1, 1]);
+    let down = e.input("down", &[channels, inner, 1, 1]);
+    let b = &mut e.builder;
+    let normal = b.rms_norm(x, gain, 1e-5);
+    let (gate, up) = (b.conv_1x1(normal, gate, None), b.conv_1x1(normal, up, None));
+    let gate = b.unary(Unary::Silu, gate);
+    let hidden = b.mul(gate, up);
+    let y = b.conv_1x1(hidden, down, None);
+    let y = b.add(y, x);
+    // So that gradients wait for the result.
+    let y = b.unary(Unary::Square, y);
+    let plan = e.check_gradients(y, &["x", "gain", "up", "gate", "down"]);
+    // Forward, the gate and its slope are not written: only what the next product reads is.
+    let line = plan.lines().find(|line| line.contains("silu")).unwrap();
+    let (_, written) = line.split_once(" -> [").unwrap();
+    assert_eq!(written.matches("fp32[").count(), 1, "{plan}");
+    // The norm leaves its factor for every token and what products read.
+    let norm = plan.lines().find(|line| line.contains("rsqrt")).unwrap();
+    let (_, written) = norm.split_once(" -> [").unwrap();
+    assert_eq!(written.matches(&format!("fp32[1, {channels}, 1, {tokens}]")).count(), 1, "{plan}");
+}

@@ -14,6 +14,8 @@ pub(super) struct Node {
     pub(super) operands: Vec<usize>,
     /// The shape of the result when it is computed element by element.
     pub(super) elementwise: Option<Vec<usize>>,
+    /// Operations that are computed again for it.
+    pub(super) extra: usize,
     /// What it reduces, where it can be a part of a unit.
     pub(super) reduction: Option<Reduction>,
     /// The first of the operations that it is computed together with, whatever they are.
@@ -147,7 +149,8 @@ impl Units<'_> {
         let both = || self.members[a].iter().chain(&self.members[b]);
         let reductions = both().filter(|&&i| self.nodes[i].reduction.is_some()).count();
         let most = if reductions > 0 { MOST_WITH_REDUCTIONS } else { MOST };
-        if both().count() > most || reductions > MOST_REDUCTIONS {
+        let count: usize = both().map(|&i| 1 + self.nodes[i].extra).sum();
+        if count > most || reductions > MOST_REDUCTIONS {
             self.apart[a] = "more operations together than fit in registers";
             return;
         }
@@ -227,7 +230,7 @@ mod tests {
 
     fn node(operands: &[usize], elementwise: bool) -> Node {
         let shape = elementwise.then(|| vec![4]);
-        Node { operands: operands.to_vec(), elementwise: shape, reduction: None, together: None }
+        Node { operands: operands.to_vec(), elementwise: shape, ..Node::default() }
     }
 
     /// A node over rows and columns, or over what columns are reduced to.

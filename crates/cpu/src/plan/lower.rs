@@ -16,7 +16,7 @@ use orion_mil::op::{Binary, Reduction, Unary};
 use orion_mil::{Function, Op, TensorType, Value, ValueId, Weights};
 use orion_runtime::{PortKind, Signature};
 use orion_tensor::{DType, Tensor};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where a value is.
 #[derive(Debug, Clone)]
@@ -57,6 +57,9 @@ pub(super) struct Lowering<'a> {
     pub(super) softmax_statistics: HashMap<(ValueId, usize), [View; 2]>,
     /// What attention leaves for its gradient, by probabilities.
     pub(super) attention_statistics: HashMap<ValueId, View>,
+    /// Values, and the operations that compute them again.
+    pub(super) recomputed: HashSet<(ValueId, usize)>,
+    pub(super) producer: Vec<Option<usize>>,
     pub(super) ops: &'a [Op],
     pub(super) label: String,
     pub(super) place: String,
@@ -107,7 +110,8 @@ pub(crate) fn plan(
     }
 
     let found = lowering.find_attention();
-    let nodes = lowering.nodes(&found);
+    let mut nodes = lowering.nodes(&found);
+    lowering.find_recomputed(&mut nodes);
     lowering.find_destinations(&nodes);
     for Unit { members: unit, apart } in units(&nodes) {
         lowering.describe(&unit);
@@ -169,6 +173,10 @@ impl<'a> Lowering<'a> {
                 uses[operand.index()].push(i);
             }
         }
+        let mut producer = vec![None; count];
+        for (i, operation) in function.body.operations.iter().enumerate() {
+            operation.outputs.iter().for_each(|o| producer[o.index()] = Some(i));
+        }
         let mut is_result = vec![false; count];
         function.body.results.iter().for_each(|r| is_result[r.index()] = true);
         Self {
@@ -184,6 +192,8 @@ impl<'a> Lowering<'a> {
             states: HashMap::new(),
             softmax_statistics: HashMap::new(),
             attention_statistics: HashMap::new(),
+            recomputed: HashSet::new(),
+            producer,
             ops,
             label: String::new(),
             place: String::new(),
@@ -399,11 +409,7 @@ impl<'a> Lowering<'a> {
 
     /// What fusion sees.
     fn nodes(&self, found: &Found) -> Vec<Node> {
-        let operations = &self.function.body.operations;
-        let mut producer = vec![None; self.function.values.len()];
-        for (i, operation) in operations.iter().enumerate() {
-            operation.outputs.iter().for_each(|o| producer[o.index()] = Some(i));
-        }
+        let (operations, producer) = (&self.function.body.operations, &self.producer);
         let mut last_write: HashMap<ValueId, usize> = HashMap::new();
         let mut nodes = Vec::with_capacity(self.ops.len());
         for (i, op) in self.ops.iter().enumerate() {
@@ -421,7 +427,7 @@ impl<'a> Lowering<'a> {
             let shape = is_elementwise.then(|| self.shape(operations[i].outputs[0]));
             let elementwise = shape.filter(|s| !s.contains(&0));
             let reduction = self.reduction_of(i);
-            nodes.push(Node { operands, elementwise, reduction, together: None });
+            nodes.push(Node { operands, elementwise, reduction, ..Node::default() });
         }
         for (&first, group) in &found.groups {
             for &i in group.members() {
@@ -543,7 +549,14 @@ impl<'a> Lowering<'a> {
         let mut expression = Expression::over(&shape);
         let mut inside: HashMap<ValueId, Operand> = HashMap::new();
         let mut outputs = Vec::new();
-        for &i in unit {
+        let mut needed = vec![false; unit.len()];
+        for (at, &i) in unit.iter().enumerate().rev() {
+            let output = operations[i].outputs[0];
+            let mut inside = unit.iter().zip(&needed).filter(|&(_, needed)| *needed);
+            let read = inside.any(|(user, _)| self.uses[output.index()].contains(user));
+            needed[at] = read || self.is_stored(output, unit);
+        }
+        for (&i, _) in unit.iter().zip(needed).filter(|&(_, needed)| needed) {
             let (op, output) = (&self.ops[i], operations[i].outputs[0]);
             let mut operands = Vec::new();
             if !matches!(op, Op::Softmax { .. }) {
@@ -560,15 +573,24 @@ impl<'a> Lowering<'a> {
         }
         let outputs: Vec<(Operand, View)> =
             outputs.into_iter().map(|(result, id)| (result, self.output(id))).collect();
-        self.map(expression, &outputs);
+        if !outputs.is_empty() {
+            self.map(expression, &outputs);
+        }
     }
 
-    /// A value that is not computed in an expression, as its operand.
+    /// A value that is not computed in an expression, as its operand; one that is not in memory
+    /// is computed again.
     pub(super) fn read(&self, expression: &mut Expression, id: ValueId) -> Operand {
         match &self.stored[id.index()] {
             Stored::Number { bits, .. } => expression.bits(*bits),
             Stored::At(view) => expression.input(view),
-            Stored::Nothing => unreachable!("units are in order"),
+            Stored::Nothing => {
+                let operation = self.producer[id.index()].expect("units are in order");
+                let op = &self.ops[operation];
+                let operands =
+                    op.operands().into_iter().map(|v| self.read(expression, v)).collect();
+                self.instruction(expression, op, id, operands)
+            }
         }
     }
 
@@ -604,7 +626,8 @@ impl<'a> Lowering<'a> {
     /// Whether a result of a unit is needed outside of it, or is all there is of it.
     pub(super) fn is_stored(&self, output: ValueId, unit: &[usize]) -> bool {
         let readers = &self.uses[output.index()];
-        let outside = readers.iter().any(|u| !unit.contains(u));
+        let reads = |&u: &usize| !unit.contains(&u) && !self.recomputed.contains(&(output, u));
+        let outside = readers.iter().any(reads);
         outside || self.is_result[output.index()] || readers.is_empty()
     }
 

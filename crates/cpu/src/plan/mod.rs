@@ -15,6 +15,7 @@ mod map_reduce;
 mod memory;
 mod normalize;
 mod operation;
+mod recompute;
 pub(crate) mod view;
 
 pub(crate) use lower::plan;
