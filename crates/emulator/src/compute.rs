@@ -265,21 +265,27 @@ fn convolution(
     };
     let (c, o) = (channels / groups, outputs / groups);
     let mut result = Vec::with_capacity(batch * outputs * positions);
-    let mut columns = vec![0.0; c * taps * positions];
+    // A 1×1 kernel that goes over every element reads the input as it lies.
+    let is_plain = taps == 1
+        && window.strides.iter().all(|&s| s == 1)
+        && window.pads.iter().all(|&p| p == (0, 0));
+    let mut gathered = vec![0.0; if is_plain { 0 } else { c * taps * positions }];
     for image in 0..batch {
         for group in 0..groups {
-            for channel in 0..c {
-                let plane = &x[(image * channels + group * c + channel) * area..][..area];
+            let first = (image * channels + group * c) * area;
+            for channel in 0..if is_plain { 0 } else { c } {
+                let plane = &x[first + channel * area..][..area];
                 for tap in 0..taps {
-                    let row = &mut columns[(channel * taps + tap) * positions..][..positions];
+                    let row = &mut gathered[(channel * taps + tap) * positions..][..positions];
                     for (position, cell) in row.iter_mut().enumerate() {
                         *cell = read(position, tap).map_or(0.0, |at| plane[at]);
                     }
                 }
             }
+            let columns = if is_plain { &x[first..][..c * area] } else { &gathered[..] };
             let weight = &w[group * o * c * taps..][..o * c * taps];
             let bias = bias.map(|b| &b[group * o..][..o]);
-            let (out, seen) = products(weight, &columns, bias, (c * taps, positions), flushes);
+            let (out, seen) = products(weight, columns, bias, (c * taps, positions), flushes);
             events.add(seen);
             result.extend(out);
         }
