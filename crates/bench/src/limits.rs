@@ -60,9 +60,11 @@ impl Work {
         }
     }
 
-    /// Reading a prompt: two operations a token for every parameter in a product.
-    pub fn prefill(parameters_in_products: u64, tokens: usize) -> Self {
-        Self { flops: 2.0 * parameters_in_products as f64 * tokens as f64, ..Self::default() }
+    /// Reading a prompt of `tokens` in each of some sequences: two operations a token for every
+    /// parameter in a product, but the classifier's for the last token only.
+    pub fn prefill(in_layers: u64, in_classifier: u64, sequences: usize, tokens: usize) -> Self {
+        let of_one = in_layers as f64 * tokens as f64 + in_classifier as f64;
+        Self { flops: 2.0 * of_one * sequences as f64, ..Self::default() }
     }
 
     /// Generating tokens one by one: all weights that take part are read for each.
@@ -117,11 +119,11 @@ mod tests {
     fn floors_computed_by_hand() {
         // 6 · 100e6 · 250 = 150e9 operations: 0.3 s; 28 · 125e6 = 3.5e9 bytes: 0.05 s.
         assert_eq!(Work::training_step(100_000_000, 125_000_000, 250).floor(&RATES), 0.35);
-        // 2 · 125e6 · 500 = 125e9 operations.
-        assert_eq!(Work::prefill(125_000_000, 500).floor(&RATES), 0.25);
+        // 2 · 2 · (62e6 · 500 + 250e6) = 125e9 operations.
+        assert_eq!(Work::prefill(62_000_000, 250_000_000, 2, 500).floor(&RATES), 0.25);
         // 375e6 bytes · 10 tokens.
         assert_eq!(Work::decode(375_000_000, 10).floor(&RATES), 0.05);
-        let prefill = Work::prefill(125_000_000, 500).in_precision(Precision::Bf16);
+        let prefill = Work::prefill(125_000_000, 0, 1, 500).in_precision(Precision::Bf16);
         assert_eq!(prefill.floor(&RATES), 0.125);
     }
 
@@ -146,12 +148,12 @@ mod tests {
             }
             fn release(&mut self) {}
         }
-        let in_bf16 = Work::prefill(1, 1).in_precision(Precision::Bf16);
+        let in_bf16 = Work::prefill(1, 1, 1, 1).in_precision(Precision::Bf16);
         for (work, counts) in [
             // There is no instruction for it: the fp32 rate counts.
             (in_bf16, [1, 0, 0]),
             (Work::training_step(1, 1, 1), [1, 0, 1]),
-            (Work::prefill(1, 1), [1, 0, 0]),
+            (Work::prefill(1, 1, 1, 1), [1, 0, 0]),
             (Work::decode(1, 1), [0, 1, 0]),
             (Work::default(), [0, 0, 0]),
         ] {

@@ -33,6 +33,8 @@ pub struct ModelSize {
     pub parameters: u64,
     /// Those in matrix products, the classifier included and look-ups not.
     pub in_products: u64,
+    /// Those of the classifier, which a prompt needs for its last token only.
+    pub in_classifier: u64,
     /// Those read for every generated token: products, norms and biases.
     pub read_per_token: u64,
 }
@@ -67,9 +69,13 @@ pub fn model_work(network: &Network) -> Result<ModelSize> {
         let kept = parameters.filter(move |p| matrices || p.shape.len() == 1);
         kept.map(|p| p.shape.iter().product::<usize>() as u64).sum::<u64>()
     };
+    let rows = network.vocab_size();
+    let classifier = network.parameters().into_iter().find(|p| p.shape.first() == Some(&rows));
+    let in_classifier = classifier.map_or(0, |p| p.shape.iter().product::<usize>() as u64);
     Ok(ModelSize {
         parameters: sizes(true),
         in_products,
+        in_classifier,
         read_per_token: in_products + sizes(false),
     })
 }
@@ -215,7 +221,9 @@ impl Bench<'_> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
         let (device, precision) = (self.device.clone(), self.precision);
-        let work = Work::prefill(size.in_products, batch * tokens).in_precision(precision);
+        let in_layers = size.in_products - size.in_classifier;
+        let work = Work::prefill(in_layers, size.in_classifier, batch, tokens);
+        let work = work.in_precision(precision);
         let measurement = self.measure(work, || {
             let prompt = model.tokens(tokens);
             let loaded = kept(&model.loaded, precision);
@@ -479,6 +487,7 @@ mod tests {
         assert_eq!(size.parameters, 109_529_856);
         // 12 layers of 4 · 768² and 3 · 768 · 2048, and a classifier of 32000 · 768.
         assert_eq!(size.in_products, 12 * (4 * 768 * 768 + 3 * 768 * 2048) + 32000 * 768);
+        assert_eq!(size.in_classifier, 32000 * 768);
         // Two norms a layer and one at the end.
         assert_eq!(size.read_per_token, size.in_products + 25 * 768);
         assert_eq!(size.read_per_token, size.parameters, "the embedding is the classifier");
