@@ -91,6 +91,10 @@ pub(crate) struct DeviceChoice {
     /// Threads to use on the CPU [default: all cores]
     #[arg(short, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Let other programs go first, so that you can work meanwhile: niceness 10
+    #[arg(long)]
+    pub(crate) low_priority: bool,
 }
 
 /// Arithmetic of matrix products, and how generation keeps the weights.

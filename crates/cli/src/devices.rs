@@ -43,9 +43,31 @@ pub(crate) fn kept(precision: Option<Precision>) -> (Products, WeightStorage) {
 /// The device that was chosen.
 ///
 /// # Errors
-/// When there is no such device on this machine; it is never replaced by another.
+/// When there is no such device on this machine; it is never replaced by another. When the
+/// process cannot be given a low priority.
 pub(crate) fn device(choice: &DeviceChoice, products: Products) -> Result<Arc<dyn Device>> {
+    if choice.low_priority {
+        lower_priority()?;
+    }
     device_named(&choice.device, choice.threads, products)
+}
+
+/// How far the process gives way with `--low-priority`: its share of a contended processor falls
+/// to about a tenth.
+#[cfg(unix)]
+const NICENESS: i32 = 10;
+
+/// Makes this thread, and those it starts from now on, give way to other processes.
+#[cfg(unix)]
+fn lower_priority() -> Result<()> {
+    rustix::process::setpriority_process(None, NICENESS)
+        .map_err(|e| Failure::new(format!("the system does not lower the priority: {e}")))
+}
+
+#[cfg(not(unix))]
+fn lower_priority() -> Result<()> {
+    Err(Failure::usage("--low-priority is for Linux and macOS")
+        .hint("leave it out, and lower the priority of the process with the tools of the system"))
 }
 
 /// A device by name; `auto` is the fastest that runs every program, which is `cpu` today.
