@@ -30,6 +30,7 @@ const BLOCK: usize = 1 << 14;
 
 /// Independent sums of the arithmetic loops: enough to hide any latency, few enough to stay in
 /// registers.
+#[cfg(not(target_arch = "aarch64"))]
 const CHAINS: usize = 12;
 
 /// Floats of memory read or updated by one measurement: 256 MiB, far more than caches hold.

@@ -11,7 +11,9 @@ pub(super) mod x86;
 use super::vector::{Rounding, ToBf16, Unrounded};
 use super::{Arithmetic, Matrix};
 use crate::kernels::convert::{bf16_to_f32, f16_to_f32};
-use crate::kernels::isa::{Isa, multiversion};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::multiversion;
 use crate::precision::Precision;
 use orion_tensor::DType;
 

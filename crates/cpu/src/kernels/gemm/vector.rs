@@ -9,6 +9,7 @@ use orion_tensor::DType;
 /// What operands are rounded to before they are multiplied.
 pub(crate) trait Rounding {
     /// Whether f32 operands change.
+    #[cfg(target_arch = "x86_64")]
     const ROUNDS: bool;
     /// The number that is multiplied for `x`.
     fn round(x: f32) -> f32;
@@ -21,6 +22,7 @@ pub(crate) struct Unrounded;
 pub(crate) struct ToBf16;
 
 impl Rounding for Unrounded {
+    #[cfg(target_arch = "x86_64")]
     const ROUNDS: bool = false;
     #[inline(always)]
     fn round(x: f32) -> f32 {
@@ -29,6 +31,7 @@ impl Rounding for Unrounded {
 }
 
 impl Rounding for ToBf16 {
+    #[cfg(target_arch = "x86_64")]
     const ROUNDS: bool = true;
     #[inline(always)]
     fn round(x: f32) -> f32 {
