@@ -1,6 +1,8 @@
 //! `cargo xtask score`: how often the rules say rightly whether the Neural Engine takes an
 //! operation, and how far its estimated times are from published measurements.
+//! `cargo xtask arm`: the CPU device tested for 64-bit Arm on an x86-64 machine.
 
+mod arm;
 mod estimate;
 mod residency_cases;
 
@@ -23,13 +25,15 @@ fn score(cases: &[Case]) -> (usize, Vec<String>) {
 
 const USAGE: &str = "usage: cargo xtask score [--cases FILE.tsv]
        cargo xtask score residency --cases FILE.tsv
-       cargo xtask score estimate [--write FILE.md]";
+       cargo xtask score estimate [--write FILE.md]
+       cargo xtask arm";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
+        ["arm"] => arm::test(),
         ["score", "residency", "--cases", file] => residency(Path::new(file)),
         ["score"] => Ok(table(None)),
         ["score", "--cases", file] => right_of(Path::new(file)).map(|r| table(Some((r.0, r.1)))),
