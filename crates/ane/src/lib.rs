@@ -14,21 +14,33 @@ mod call;
 mod description;
 mod device;
 mod directory;
+mod doctor;
 mod error;
 mod executable;
 mod failure;
 mod framework;
 mod inputs;
+pub mod interface;
+mod laboratory;
+#[cfg(target_os = "macos")]
+mod macos;
 mod prepare;
+mod probe;
 mod programs;
 mod proof;
+mod report;
 mod rows;
 
 pub use attribute::Attribute;
 pub use call::{Call, CallError};
 pub use device::{Ane, Options, Retry, WeightMode};
+pub use doctor::doctor;
 pub use error::{Error, ErrorKind};
 pub use failure::Failure;
 pub use framework::{Binding, Descriptor, Evaluated, Framework, Host};
+#[cfg(target_os = "macos")]
+pub use macos::{System, SystemModel, SystemRequest, SystemSurface};
+pub use probe::probe;
 pub use programs::Counts;
 pub use proof::{Order, Outcome, Proof, Rows, Scheme};
+pub use report::{Observation, Report};

@@ -2,6 +2,7 @@
 
 mod bench;
 mod lint;
+mod neural_engine;
 mod text;
 
 pub(crate) use bench::{
@@ -9,6 +10,7 @@ pub(crate) use bench::{
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
 pub(crate) use lint::{Estimate, EstimateFormat, Lint, LintFormat, ModelTask, OfModel, Residency};
+pub(crate) use neural_engine::{Doctor, Probe};
 pub(crate) use text::{Convert, Detokenize, ModelFormat, NumberType, Tokenize};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -78,13 +80,18 @@ pub(crate) enum Command {
     Bench(Bench),
     /// List the devices of this machine
     Devices(Devices),
+    /// Say whether the Neural Engine of this Mac works, and which part does not
+    Doctor(Doctor),
+    /// Run experiments on the Neural Engine of this Mac that nobody has published
+    Probe(Probe),
 }
 
 /// Where to compute.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Device")]
 pub(crate) struct DeviceChoice {
-    /// Device to use, never replaced silently: auto, cpu, cpu:reference or ane-model:CHIP
+    /// Device to use, never replaced silently: auto, cpu, cpu:reference,
+    /// ane-model:CHIP, or ane on a Mac
     #[arg(short, long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,
 

@@ -1,5 +1,7 @@
 //! Devices by name, and the machine they are on.
 
+pub(crate) mod neural_engine;
+
 use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
 pub(crate) use orion_cpu::Precision as Products;
@@ -14,6 +16,9 @@ use std::sync::Arc;
 
 /// The names that [`device_named`] takes, besides `auto`.
 const NAMES: [&str; 3] = ["cpu", "cpu:reference", "ane-model:m4"];
+
+/// The same of devices that not every machine has.
+const OF_MACS: &str = "ane";
 
 impl Precision {
     /// What the device computes products in.
@@ -97,16 +102,21 @@ pub(crate) fn device_named(
             })?;
             Ok(Arc::new(model))
         }
-        "ane" => Err(Failure::usage("the device `ane` is not built yet")
-            .hint("it will need a Mac with Apple silicon; `cpu` runs the same programs anywhere")),
+        name if neural_engine::is_meant(name) => neural_engine::device(name),
         other => Err(Failure::usage(format!("there is no device `{other}`"))
-            .hint(format!("devices are auto, {}", NAMES.join(", ")))),
+            .hint(format!("devices are auto, {}, and on Macs {OF_MACS}", NAMES.join(", ")))),
     }
 }
 
 /// Every device of this machine.
 pub(crate) fn all(threads: Option<NonZeroUsize>) -> Result<Vec<Arc<dyn Device>>> {
-    NAMES.iter().map(|name| device_named(name, threads, Products::F32)).collect()
+    let names = NAMES.iter().map(|name| device_named(name, threads, Products::F32));
+    let mut devices = names.collect::<Result<Vec<_>>>()?;
+    if cfg!(target_os = "macos") {
+        // Not every Mac has one, and this is not the place to say why.
+        devices.extend(device_named(OF_MACS, threads, Products::F32));
+    }
+    Ok(devices)
 }
 
 /// What the CPU devices can use.

@@ -53,6 +53,8 @@ fn main() -> Exit {
         Command::Estimate(a) => commands::estimate::estimate(&a, &printer),
         Command::Bench(a) => commands::bench::bench(&a, &printer),
         Command::Devices(a) => commands::devices::devices(&a, &printer),
+        Command::Doctor(a) => commands::doctor::doctor(&a, &printer),
+        Command::Probe(a) => commands::doctor::probe(&a, &printer),
     };
     result.unwrap_or_else(|failure| {
         printer.failure(&failure);

@@ -1,10 +1,15 @@
 //! `cargo xtask score`: how often the rules say rightly whether the Neural Engine takes an
 //! operation, and how far its estimated times are from published measurements.
 //! `cargo xtask arm`: the CPU device tested for 64-bit Arm on an x86-64 machine.
+//! `cargo xtask macos`: the program for Macs, made on Linux.
 
 mod arm;
 mod estimate;
+#[cfg(unix)]
+mod macos;
 mod residency_cases;
+#[cfg(unix)]
+mod toolchain;
 
 use residency_cases::{Case, read_cases};
 use std::path::Path;
@@ -26,7 +31,8 @@ fn score(cases: &[Case]) -> (usize, Vec<String>) {
 const USAGE: &str = "usage: cargo xtask score [--cases FILE.tsv]
        cargo xtask score residency --cases FILE.tsv
        cargo xtask score estimate [--write FILE.md]
-       cargo xtask arm";
+       cargo xtask arm
+       cargo xtask macos";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 fn main() -> ExitCode {
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
             let page = estimate::score().1;
             std::fs::write(file, page).map(|()| String::new()).map_err(|e| format!("{file}: {e}"))
         }
+        #[cfg(unix)]
+        ["macos"] => macos::macos().map(|file| format!("{}\n", file.display())),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -5,6 +5,7 @@ pub(crate) mod chat;
 pub(crate) mod compile;
 pub(crate) mod convert;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod estimate;
 pub(crate) mod eval;
 pub(crate) mod lint;

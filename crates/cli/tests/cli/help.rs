@@ -33,6 +33,8 @@ fn every_verb_has_a_help_page() {
         "bench train",
         "bench load",
         "devices",
+        "doctor",
+        "probe",
     ] {
         let page = place.line(&format!("{verb} --help")).succeeded();
         // Versions change without the page changing.
@@ -70,6 +72,8 @@ fn the_first_page_lists_the_verbs() {
       estimate    Say what a program would cost on the Neural Engine: time, traffic and energy
       bench       Measure models, programs and this machine, beside what the machine can do at most
       devices     List the devices of this machine
+      doctor      Say whether the Neural Engine of this Mac works, and which part does not
+      probe       Run experiments on the Neural Engine of this Mac that nobody has published
 
     Options:
       -h, --help     Print help

@@ -9,6 +9,7 @@ mod help;
 mod lint;
 mod mil;
 mod models;
+mod neural_engine;
 mod readme;
 mod shared;
 mod support;

@@ -1,0 +1,26 @@
+use clap::Args;
+use std::path::PathBuf;
+
+/// What `orion doctor` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print the whole report as JSON, for a bug report
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// What answers: ane, or ane-stand-in:CHIP, which is no hardware
+    #[arg(short, long, value_name = "DEVICE", default_value = "ane", hide = true)]
+    pub(crate) device: String,
+}
+
+/// What `orion probe` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    /// File to write the results to
+    #[arg(short, long, value_name = "FILE", default_value = "orion-probe.json")]
+    pub(crate) out: PathBuf,
+
+    /// What answers: ane, or ane-stand-in:CHIP, which is no hardware
+    #[arg(short, long, value_name = "DEVICE", default_value = "ane", hide = true)]
+    pub(crate) device: String,
+}

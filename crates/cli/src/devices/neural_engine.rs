@@ -1,0 +1,157 @@
+//! The Neural Engine, and what stands in for it where there is none.
+
+use crate::failure::{Failure, Result};
+#[cfg(target_os = "macos")]
+use orion_ane::System;
+use orion_ane::{Ane, Error, Observation, Options, Outcome, Report, WeightMode};
+use orion_emulator::{Behaviour, StandIn};
+use orion_runtime::Device;
+use std::sync::Arc;
+
+/// What devices over the framework's calls are called: `ane`, and the stand-in, which is no
+/// hardware and says so in its name.
+const STAND_IN: &str = "ane-stand-in:";
+
+/// Whether a device's name means the Neural Engine or its stand-in.
+pub(crate) fn is_meant(name: &str) -> bool {
+    name == "ane" || name.starts_with("ane:") || name.starts_with(STAND_IN)
+}
+
+/// What answers the framework's calls.
+enum Framework {
+    #[cfg(target_os = "macos")]
+    System,
+    StandIn(StandIn),
+}
+
+/// A device's name taken apart.
+struct Choice {
+    framework: Framework,
+    weights: WeightMode,
+}
+
+impl Choice {
+    /// `ane`, `ane:MODE`, `ane-stand-in:CHIP` or `ane-stand-in:CHIP:MODE`.
+    fn named(name: &str) -> Result<Self> {
+        let usage = |message: String| {
+            Failure::usage(format!("{name}: {message}"))
+                .hint("write ane or ane:MODE; modes are inputs, baked-reload and baked-recompile")
+        };
+        let mode = |text: Option<&str>| match text {
+            None => Ok(WeightMode::BakedRecompile),
+            Some(text) => text.parse().map_err(usage),
+        };
+        if let Some(rest) = name.strip_prefix(STAND_IN) {
+            let (chip, text) = match rest.split_once(':') {
+                Some((chip, text)) => (chip, Some(text)),
+                None => (rest, None),
+            };
+            let weights = mode(text)?;
+            let chip = chip.parse().map_err(usage)?;
+            let directory = std::env::temp_dir().join("orion-ane-stand-in");
+            let framework = StandIn::new(chip, &directory, Behaviour::default());
+            return Ok(Self { framework: Framework::StandIn(framework), weights });
+        }
+        let weights = mode(name.strip_prefix("ane:"))?;
+        Ok(Self { framework: system(name)?, weights })
+    }
+}
+
+#[cfg(target_os = "macos")]
+fn system(_: &str) -> Result<Framework> {
+    Ok(Framework::System)
+}
+
+#[cfg(not(target_os = "macos"))]
+fn system(name: &str) -> Result<Framework> {
+    Err(Failure::usage(format!("the device `{name}` needs macOS on Apple silicon")).hint(
+        "`cpu` runs the same programs here; `ane-model:m4` runs them under the Neural Engine's rules and numerics",
+    ))
+}
+
+/// The device of that name.
+///
+/// # Errors
+/// When there is none on this machine, or it does not do what it must.
+pub(crate) fn device(name: &str) -> Result<Arc<dyn Device>> {
+    let choice = Choice::named(name)?;
+    let options = Options::new(choice.weights);
+    let opened: std::result::Result<Arc<dyn Device>, Error> = match choice.framework {
+        #[cfg(target_os = "macos")]
+        Framework::System => System::open()
+            .map_err(Error::from)
+            .and_then(|system| Ok(Arc::new(Ane::open(system, name, options)?) as _)),
+        Framework::StandIn(stand_in) => {
+            Ane::open(stand_in, name, options).map(|device| Arc::new(device) as _)
+        }
+    };
+    Ok(opened?)
+}
+
+/// What is found out about a system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Examination {
+    /// Whether everything works that the device needs.
+    Doctor,
+    /// What nobody has published.
+    Probe,
+}
+
+/// Examines what a device's name means.
+///
+/// # Errors
+/// When it is no name of the Neural Engine, or means none on this machine.
+pub(crate) fn examine(name: &str, examination: Examination) -> Result<Report> {
+    if !is_meant(name) {
+        return Err(Failure::usage(format!("`{name}` is not the Neural Engine"))
+            .hint("leave --device out on a Mac"));
+    }
+    let choice = Choice::named(name)?;
+    let options = Options::new(choice.weights);
+    Ok(match choice.framework {
+        #[cfg(target_os = "macos")]
+        Framework::System => match System::open() {
+            Ok(system) => with(system, options, examination),
+            Err(error) => absent(&error.to_string()),
+        },
+        Framework::StandIn(stand_in) => with(stand_in, options, examination),
+    })
+}
+
+fn with<F: orion_ane::Framework>(framework: F, options: Options, what: Examination) -> Report {
+    match what {
+        Examination::Doctor => orion_ane::doctor(framework, options),
+        Examination::Probe => orion_ane::probe(framework, options),
+    }
+}
+
+/// The report of a system whose framework is not there, or another one.
+#[cfg(target_os = "macos")]
+fn absent(error: &str) -> Report {
+    Report {
+        host: orion_ane::Host {
+            description: "no framework that this was written for".to_owned(),
+            chip: None,
+            os: None,
+            facts: Vec::new(),
+        },
+        observations: vec![Observation {
+            name: "framework".to_owned(),
+            question: "is the framework there, with the classes and methods of the table?"
+                .to_owned(),
+            outcome: Outcome::Refuted,
+            answer: error.to_owned(),
+            figures: Vec::new(),
+            attributes: None,
+        }],
+    }
+}
+
+/// How an outcome is called in reports.
+pub(crate) fn outcome_name(observation: &Observation) -> &'static str {
+    match observation.outcome {
+        Outcome::Proven => "ok",
+        Outcome::Refuted => "failed",
+        Outcome::NotTried => "not tried",
+    }
+}

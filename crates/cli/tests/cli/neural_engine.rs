@@ -1,0 +1,73 @@
+use crate::support::Place;
+
+const PROGRAM: &str = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp16, [1, 4, 1, 40]> x) {
+        tensor<fp16, [1, 4, 1, 40]> y = relu(x = x)[name = string("y")];
+    } -> (y);
+}
+"#;
+
+#[test]
+fn doctor_tells_what_works() {
+    let place = Place::new();
+    let text = place.line("doctor -d ane-stand-in:m4").succeeded();
+    assert!(text.starts_with("stand-in for the framework of the M4's Neural Engine; no hardware"));
+    for line in ["ok        binding:", "ok        inputs:", "ok        baked-reload:", "run_us"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let json = place.line("doctor -d ane-stand-in:m4 --json").succeeded();
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let observations = report["observations"].as_array().unwrap();
+    assert!(observations.len() >= 6 && observations.iter().all(|o| o["outcome"] == "ok"), "{json}");
+    assert_eq!((&report["chip"], &report["facts"]["hardware"]), (&"m4".into(), &"none".into()));
+}
+
+#[test]
+fn probe_writes_what_it_sees() {
+    let place = Place::new();
+    place.line("probe -d ane-stand-in:m4 -o seen.json -q").succeeded();
+    let report: serde_json::Value = serde_json::from_str(&place.read("seen.json")).unwrap();
+    let observations = report["observations"].as_array().unwrap();
+    let seen = |name: &str| observations.iter().find(|o| o["name"] == name).expect("an experiment");
+    assert!(seen("C42")["answer"].as_str().unwrap().starts_with("no: "));
+    assert_eq!(seen("C43")["outcome"], "ok");
+    assert_eq!(seen("C48")["figures"]["loaded"], 119.0);
+    assert_eq!(seen("C69")["figures"]["first_result"], 2050.0);
+    assert_eq!(seen("C102-one-file")["answer"], "yes, with right results");
+    assert_eq!(seen("operation tan")["outcome"], "failed");
+    assert_eq!(seen("operation sqrt")["outcome"], "ok");
+    let inputs = &seen("U1-fp32")["attributes"]["NetworkStatusList"][0]["LiveInputList"];
+    assert_eq!((&inputs[0]["RowStride"], &inputs[0]["Channels"]), (&64.0.into(), &768.0.into()));
+}
+
+#[test]
+fn programs_run_over_the_stand_in_in_every_mode() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    let cpu = place.line("mil run model.mil --input x=random:1 -d cpu:reference").succeeded();
+    for mode in ["", ":inputs", ":baked-reload", ":baked-recompile"] {
+        assert_eq!(
+            place
+                .line(&format!("mil run model.mil --input x=random:1 -d ane-stand-in:m4{mode}"))
+                .succeeded(),
+            cpu
+        );
+    }
+    let ran = place.line("mil run model.mil --input x=random:1 -d ane-stand-in:m4:weights");
+    assert!(ran.code == 2 && ran.stderr.contains("`weights` is no weight mode"), "{ran}");
+}
+
+#[test]
+#[cfg(not(target_os = "macos"))]
+fn without_a_mac_the_engine_is_missed_with_a_way_out() {
+    let place = Place::new();
+    for line in ["doctor", "probe", "run stories260k -d ane:inputs"] {
+        let ran = place.line(line);
+        assert!(ran.stderr.contains("needs macOS on Apple silicon"), "{ran}");
+        assert!(ran.stderr.contains("hint: `cpu` runs the same programs here"), "{ran}");
+        assert_eq!(ran.code, 2, "{ran}");
+    }
+    let ran = place.line("doctor -d cpu");
+    assert!(ran.code == 2 && ran.stderr.contains("`cpu` is not the Neural Engine"), "{ran}");
+}
