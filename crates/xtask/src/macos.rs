@@ -74,7 +74,8 @@ fn linker() -> Result<PathBuf, String> {
         let path = frameworks.join(format!("{name}.framework/{name}.tbd"));
         write(&path, &stub(&installed)).map_err(failed)?;
     }
-    let script = tools.join("link.sh");
+    // By this name rustc knows how to talk to it.
+    let script = tools.join("zig-clang");
     let text = format!(
         "#!/bin/sh\nexec '{}' -m ziglang cc -target aarch64-macos -L'{}' -F'{}' -Wl,-undefined,dynamic_lookup \"$@\"\n",
         python.display(),
