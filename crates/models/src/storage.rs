@@ -1,6 +1,6 @@
 //! How weights are kept for inference: as they come, or in fewer bits.
 
-use orion_tensor::{DType, Tensor, bf16, f16};
+use orion_tensor::{AlignedBytes, Bytes, DType, Tensor, bf16, f16};
 
 /// How the matrices of a model are kept. Vectors, such as norms and biases, stay as they come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct QuantizedMatrix {
     pub scale: Tensor,
 }
 
+/// Bytes of f32 that are made of a matrix at once.
+const ROWS_BYTES: usize = 1 << 18;
+
 /// Elements that share a scale, where the rows allow it.
 const BLOCK: usize = 64;
 
@@ -43,20 +46,41 @@ pub fn quantize_rows(matrix: &Tensor) -> QuantizedMatrix {
         panic!("a matrix has two axes, not {:?}", matrix.shape());
     };
     let block = block_length(columns);
-    let values = matrix.to_f32_vec();
-    let mut data = Vec::with_capacity(values.len());
-    let mut scales = Vec::with_capacity(values.len() / block);
-    for values in values.chunks_exact(block) {
-        let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-        let scale = largest / 127.0;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        data.extend(values.iter().map(|v| (v * inverse).round_ties_even() as i8));
-        scales.push(scale);
+    let mut data = AlignedBytes::zeroed(rows * columns);
+    let mut scales = Vec::with_capacity(rows * columns / block);
+    let row_bytes = columns * matrix.dtype().size_bytes();
+    // A part of the matrix at a time: a copy of all of it in f32 may be as large as the model.
+    let together = (ROWS_BYTES / (4 * columns).max(1)).max(1);
+    for first in (0..rows).step_by(together) {
+        let count = together.min(rows - first);
+        let bytes = matrix.bytes().slice(first * row_bytes..(first + count) * row_bytes);
+        let bytes = bytes.expect("the rows are inside the matrix");
+        let part = Tensor::new(matrix.dtype(), vec![count, columns], bytes);
+        let values = part.expect("whole rows").to_f32_vec();
+        let to = &mut data[first * columns..(first + count) * columns];
+        for (values, to) in values.chunks_exact(block).zip(to.chunks_exact_mut(block)) {
+            let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let scale = largest / 127.0;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            for (to, v) in to.iter_mut().zip(values) {
+                *to = rounded(v * inverse) as i8 as u8;
+            }
+            scales.push(scale);
+        }
     }
+    let data = Tensor::new(DType::I8, vec![rows, columns], Bytes::new(data));
     QuantizedMatrix {
-        data: Tensor::from_slice(&[rows, columns], &data),
+        data: data.expect("a byte for each element"),
         scale: Tensor::from_slice(&[rows, columns / block], &scales),
     }
+}
+
+/// The nearest whole number, ties to even, of a number that is no larger than 2²². Adding makes
+/// the digits behind the point fall off, where a call for every number would take longer than
+/// everything else.
+fn rounded(v: f32) -> f32 {
+    const WHOLE: f32 = (1 << 23) as f32 * 1.5;
+    (v + WHOLE) - WHOLE
 }
 
 /// The tensor in another of the types fp32, fp16 and bf16; shares storage when it has that type.
@@ -115,6 +139,15 @@ mod tests {
         let QuantizedMatrix { data, scale } =
             quantize_rows(&Tensor::from_slice(&[1, 64], &[0f32; 64]));
         assert!(data.to_f32_vec().iter().chain(&scale.to_f32_vec()).all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        for i in -1270..=1270 {
+            let v = i as f32 / 10.0;
+            assert_eq!(rounded(v), v.round_ties_even(), "{v}");
+            assert_eq!(rounded(i as f32 + 0.5), (i as f32 + 0.5).round_ties_even());
+        }
     }
 
     #[test]
