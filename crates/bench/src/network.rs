@@ -1,11 +1,11 @@
 //! Whole models: training steps, reading prompts, generating, and getting ready.
 
-use crate::program::Ran;
+use crate::program::{Ran, Running};
 use crate::steps::StepTimes;
 use crate::{Bench, Error, ErrorKind, Precision, Products, Result, TestResult, Unit, Work};
-use orion_engine::programs::{gradient_program, update_program};
+use orion_engine::programs::{gradient_program, step_program, update_program};
 use orion_engine::{Generator, LoadedModel, Random, TrainConfig, initial_values, load_model};
-use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
+use orion_models::{Initialization, Network, ParameterSpec, StepShape, WeightIndex, program_name};
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
@@ -14,6 +14,9 @@ use std::time::Instant;
 
 /// Tokens of the prompt before the first token of [`LoadTest::FirstToken`].
 const SHORT_PROMPT: usize = 4;
+
+/// Tokens explained for each repetition asked for.
+const RUNS_OF_A_TOKEN: usize = 10;
 
 /// A model to measure.
 #[derive(Debug, Clone)]
@@ -245,24 +248,22 @@ impl Bench<'_> {
 
     /// Generating `tokens` tokens one by one from nothing in each of `batch` sequences, in tokens a
     /// second of all together. What to generate is known before, so that sampling is not
-    /// measured. The weights must be read once for all sequences.
+    /// measured. The weights must be read once for all sequences. Takes the model, so that
+    /// memory is that of generating alone.
     ///
     /// # Errors
     /// When the model does not take so many tokens, or the device fails.
-    pub fn decode(
-        &mut self,
-        model: &BenchModel,
-        batch: usize,
-        tokens: usize,
-    ) -> Result<TestResult> {
+    pub fn decode(&mut self, model: BenchModel, batch: usize, tokens: usize) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
         let (device, precision) = (self.device.clone(), self.precision);
         let work = Work::decode(size.bytes_per_token(precision), tokens);
+        let text = model.tokens(tokens);
+        let BenchModel { name, loaded, .. } = model;
+        let loaded = LoadedModel { storage: precision.storage(), ..loaded };
+        let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
+        drop(loaded);
         let measurement = self.measure(work, || {
-            let text = model.tokens(tokens);
-            let loaded = kept(&model.loaded, precision);
-            let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
             Ok(move || {
                 generator.reset();
                 let begin = Instant::now();
@@ -275,8 +276,34 @@ impl Bench<'_> {
         })?;
         let rate = |seconds| (batch * tokens) as f64 / seconds;
         let test = format!("tg{tokens}");
-        let result = self.result(test, &model.name, Unit::TokensPerSecond, &measurement, rate);
+        let result = self.result(test, &name, Unit::TokensPerSecond, &measurement, rate);
         Ok(sized(result, size, self.precision, batch, tokens))
+    }
+
+    /// Where the time of a token goes when half of `tokens` have been generated: a table of what
+    /// the device executes.
+    ///
+    /// # Errors
+    /// Those of [`Bench::decode`].
+    pub fn explain_decoding(
+        &mut self,
+        model: &BenchModel,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<String> {
+        model.check_length(tokens)?;
+        let loaded = kept(&model.loaded, self.precision);
+        let network = &loaded.network;
+        let index = loaded.index(network.max_positions());
+        let shape = StepShape { sequences: batch, tokens: 1, context: tokens };
+        let program = step_program(network, &index, shape);
+        let mut running = Running::new(&*self.device, &program, index.weights())?;
+        running.fill_ints("position", (tokens / 2) as i32);
+        // What a program of some milliseconds does is told by many runs.
+        let runs = self.settings.repetitions.max(1) * RUNS_OF_A_TOKEN;
+        running.step_times("token", self.settings.warm_up.max(1))?;
+        let times = running.step_times("token", runs)?;
+        Ok(self.step_table(&[times]))
     }
 
     /// How long it takes to get ready, in ms. `None` for [`LoadTest::File`] of a model that is

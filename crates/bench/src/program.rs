@@ -36,6 +36,25 @@ impl Running {
         Ok(Self { executable, ports, surfaces })
     }
 
+    /// Puts one number into every element of an int32 port, where there is one of that name.
+    pub(crate) fn fill_ints(&mut self, name: &str, value: i32) {
+        let ports = self.ports.iter().zip(&mut self.surfaces);
+        for (_, surface) in ports.filter(|(p, _)| p.name == name && p.layout.dtype == DType::I32) {
+            surface.elements_mut::<i32>().fill(value);
+        }
+    }
+
+    /// Where the time of so many runs goes.
+    pub(crate) fn step_times(&mut self, name: &str, runs: usize) -> Result<StepTimes> {
+        let mut times = StepTimes::new(name, &*self.executable);
+        for _ in 0..runs {
+            let mut seconds = Vec::new();
+            self.run_with(|executable, b| executable.run_timed(b, &mut seconds))?;
+            times.add(seconds);
+        }
+        Ok(times)
+    }
+
     /// Seconds of one run.
     pub(crate) fn run(&mut self) -> Result<f64> {
         self.run_with(|executable, bindings| executable.run(bindings))
@@ -138,12 +157,7 @@ impl Bench<'_> {
         if !explain {
             return Ok((result, String::new()));
         }
-        let mut times = StepTimes::new(name, &*running.executable);
-        for _ in 0..self.settings.repetitions {
-            let mut seconds = Vec::new();
-            running.run_with(|executable, b| executable.run_timed(b, &mut seconds))?;
-            times.add(seconds);
-        }
+        let times = running.step_times(name, self.settings.repetitions)?;
         let plan = running.executable.explain();
         Ok((result, format!("{plan}\n{}", self.step_table(&[times]))))
     }

@@ -76,7 +76,7 @@ fn training_reading_and_generating() {
     check(&prefill, Some(2.0 * products as f64 * 20.0 / 1e9), |rate| 20.0 / rate);
     assert_eq!((prefill.test.as_str(), prefill.unit), ("pp20", Unit::TokensPerSecond));
 
-    let decode = with_bench(|b| b.decode(&tiny(), 1, 6)).unwrap();
+    let decode = with_bench(|b| b.decode(tiny(), 1, 6)).unwrap();
     let bytes = 4.0 * (products + 11 * 64) as f64;
     check(&decode, Some(6.0 * bytes / 1e9), |rate| 6.0 / rate);
     assert_eq!((decode.test.as_str(), decode.tokens), ("tg6", Some(6)));
@@ -88,7 +88,7 @@ fn sizes_that_a_model_does_not_take() {
         [
             b.train(tiny(), 1, 513).err(),
             b.prefill(&tiny(), 1, 0).err(),
-            b.decode(&tiny(), 1, 513).err(),
+            b.decode(tiny(), 1, 513).err(),
         ]
     });
     for error in errors {
@@ -134,7 +134,7 @@ fn products_and_programs() {
 
 #[test]
 fn a_report_goes_to_json_and_back_and_is_compared_with_itself() {
-    let results = vec![with_bench(|b| b.decode(&tiny(), 1, 4)).unwrap()];
+    let results = vec![with_bench(|b| b.decode(tiny(), 1, 4)).unwrap()];
     let machine = MachineInfo {
         cpu: None,
         architecture: "any".into(),

@@ -137,6 +137,7 @@ fn form(step: &Step) -> String {
             let a = if turned(c.a.row, c.a.column) { "t" } else { "n" };
             let b = if turned(c.b.row, c.b.column) { "t" } else { "n" };
             word(format!("{a}{b}"));
+            word(if c.bias.is_some() { "+ bias" } else { "" }.to_owned());
             return text;
         }
         Kind::Map(map) => word(instructions(&map.program)),

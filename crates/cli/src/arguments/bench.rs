@@ -139,6 +139,10 @@ pub(crate) struct BenchDecode {
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) batch: NonZeroUsize,
 
+    /// Print where the time of a token goes
+    #[arg(long)]
+    pub(crate) explain: bool,
+
     #[command(flatten)]
     pub(crate) options: BenchOptions,
 }

@@ -126,10 +126,17 @@ fn prefill(arguments: &BenchPrefill, printer: &Printer) -> Result {
 }
 
 fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
-    let model = model(&arguments.model)?;
-    let tokens = length(arguments.tokens, 128, &model);
-    with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
-        Ok(vec![bench.decode(&model, arguments.batch.get(), tokens)?])
+    let choice = &arguments.model;
+    let benched = model(choice)?;
+    let tokens = length(arguments.tokens, 128, &benched);
+    let batch = arguments.batch.get();
+    with_bench(&arguments.options, choice.precision, printer, |bench| {
+        let result = bench.decode(benched, batch, tokens)?;
+        if arguments.explain {
+            let text = bench.explain_decoding(&model(choice)?, batch, tokens);
+            explanation(&text.context("explaining a token")?, &arguments.options, printer)?;
+        }
+        Ok(vec![result])
     })
 }
 

@@ -4,7 +4,7 @@ use super::expression::Expression;
 use super::lower::{Lowering, is_float_lane};
 use super::view::View;
 use crate::kernels::gemm::Size;
-use crate::steps::{Contraction, Factor, Kind};
+use crate::steps::{Bias, Contraction, Factor, Kind, is_few};
 use orion_mil::op::Binary;
 use orion_mil::{Op, ValueId};
 use orion_tensor::{DType, broadcast_shapes, element_count};
@@ -102,6 +102,16 @@ impl Lowering<'_> {
     /// `c = a · b + bias`, with the bias broadcast.
     fn product_with_bias(&mut self, a: &View, b: &View, c: &View, bias: Option<&View>) {
         let Some(bias) = bias else { return self.product(a, b, c) };
+        if is_of_few_columns(a, c) && bias.dtype == DType::F32 && bias.shape == [a_rows(a), 1] {
+            self.product(a, b, c);
+            let step = self.steps.last_mut().expect("a product is a step");
+            if let Kind::Contraction(product) = &mut step.kind {
+                let stride = bias.strides[0];
+                product.bias = Some(Bias { buffer: bias.buffer, offset: bias.offset, stride });
+                step.reads.push(bias.clone());
+            }
+            return;
+        }
         let sum = self.temporary(DType::F32, &c.shape);
         self.product(a, b, &sum);
         let mut add = Expression::over(&c.shape);
@@ -115,7 +125,10 @@ impl Lowering<'_> {
         let rank = c.shape.len();
         let columns_touch = |v: &View| v.shape[rank - 1] == 1 || v.strides[rank - 1] == 1;
         let rows_touch = |v: &View| v.shape[rank - 2] == 1 || v.strides[rank - 2] == 1;
-        if c.dtype != DType::F32 || !columns_touch(c) && !rows_touch(c) {
+        let scales = self.scales.get(&a.buffer).copied();
+        // What is scaled by rows stays the left factor.
+        let turns = rows_touch(c) && scales.is_none();
+        if c.dtype != DType::F32 || !columns_touch(c) && !turns {
             let sum = self.temporary(DType::F32, &c.shape);
             self.product(a, b, &sum);
             return self.convert(&sum, c);
@@ -150,17 +163,27 @@ impl Lowering<'_> {
         // One column times a matrix whose columns lie together, or one row times one whose rows
         // do not: the transposed problem reads memory in order.
         let column = size.n == 1 && fa.column != 1 && fa.row == 1 && fc.row == 1;
-        let row = size.m == 1 && size.n > 4 && fb.column != 1 && fb.row == 1;
+        let row = size.m == 1 && size.n > 4 && fb.column != 1 && fb.row == 1 && scales.is_none();
         if column || row {
             fc = Factor { row: if column { size.m as isize } else { 1 }, column: 1, ..fc };
             size = Size { m: size.n, n: size.m, k: size.k };
             (fa, fb) = (fb.transposed(), fa.transposed());
             batch.iter_mut().for_each(|o| o.swap(0, 1));
         }
-        let reads = vec![a, b];
+        let mut reads = vec![a, b];
+        reads.extend(scales.map(|s| self.whole(s.buffer, DType::F32)));
         let method = Contraction::method(size, &fa, &fb, batch.len());
-        let contraction =
-            Contraction { size, a: fa, b: fb, c: fc, batch, method, precision: self.precision };
+        let contraction = Contraction {
+            size,
+            a: fa,
+            b: fb,
+            c: fc,
+            scales,
+            bias: None,
+            batch,
+            method,
+            precision: self.precision,
+        };
         self.step(Kind::Contraction(contraction), reads, vec![c.clone()]);
     }
 
@@ -180,6 +203,20 @@ impl Lowering<'_> {
         self.attention_step([query, key, value], mask, &wide);
         self.convert(&wide, &to);
     }
+}
+
+/// Rows of a left factor.
+fn a_rows(a: &View) -> usize {
+    a.shape[a.shape.len() - 2]
+}
+
+/// Whether a product is computed as dot products of A's rows, right into C.
+fn is_of_few_columns(a: &View, c: &View) -> bool {
+    let last = |v: &View| (v.shape[v.shape.len() - 1], v.strides[v.strides.len() - 1]);
+    let ((depth, along_a), (columns, along_c)) = (last(a), last(c));
+    let contiguous = along_a == 1 && (columns == 1 || along_c == 1);
+    // One row is computed as a column.
+    c.dtype == DType::F32 && contiguous && a_rows(a) > 1 && is_few(columns, depth)
 }
 
 /// The last two axes swapped.

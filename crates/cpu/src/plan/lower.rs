@@ -10,10 +10,9 @@ use super::view::{BufferId, View};
 use super::{Constant, Home, Plan};
 use crate::kernels::instruction::Action;
 use crate::precision::Precision;
-use crate::steps::{Evaluate, Kind, Map, Step};
-use orion_mil::fold::{Recipe, recipes};
+use crate::steps::{Evaluate, FactorScales, Kind, Map, Step};
 use orion_mil::op::{Binary, Reduction, Unary};
-use orion_mil::{Function, Op, TensorType, Value, ValueId, Weights};
+use orion_mil::{Function, Op, TensorType, ValueId, Weights};
 use orion_runtime::{PortKind, Signature};
 use orion_tensor::{DType, Tensor};
 use std::collections::{HashMap, HashSet};
@@ -46,6 +45,8 @@ pub(super) struct Lowering<'a> {
     pub(super) sizes: Vec<usize>,
     pub(super) homes: Vec<Home>,
     pub(super) constants: Vec<Constant>,
+    /// What constants of int8 are multiplied with, by their buffers.
+    pub(super) scales: HashMap<BufferId, FactorScales>,
     /// Operations that read each value; results count as one more.
     pub(super) uses: Vec<Vec<usize>>,
     pub(super) is_result: Vec<bool>,
@@ -186,6 +187,7 @@ impl<'a> Lowering<'a> {
             sizes: Vec::new(),
             homes: Vec::new(),
             constants: Vec::new(),
+            scales: HashMap::new(),
             uses,
             is_result,
             destinations: HashMap::new(),
@@ -246,6 +248,11 @@ impl<'a> Lowering<'a> {
         };
         self.stored[id.index()] = Stored::At(view.clone());
         view
+    }
+
+    /// A buffer as one row.
+    pub(super) fn whole(&self, buffer: BufferId, dtype: DType) -> View {
+        View::dense(buffer, dtype, &[self.sizes[buffer] / dtype.size_bytes()])
     }
 
     /// A constant's value, where it is known.
@@ -354,59 +361,6 @@ impl<'a> Lowering<'a> {
         self.step(Kind::Evaluate(Box::new(evaluate)), reads, writes);
     }
 
-    /// Places constants: small ones as numbers, others as buffers.
-    fn constants(&mut self, weights: &Weights) -> Vec<(usize, String)> {
-        let mut problems = Vec::new();
-        let mut recipes = recipes(self.function, self.ops);
-        for (i, (op, operation)) in self.ops.iter().zip(&self.function.body.operations).enumerate()
-        {
-            let output = operation.outputs.first();
-            match (op, output) {
-                (Op::Const(_) | Op::Constexpr(_), _) => {
-                    for &output in &operation.outputs {
-                        let Some(recipe) = recipes[output.index()].take() else { continue };
-                        match recipe.resolve(weights) {
-                            Ok(tensor) => self.constant(output, tensor, &recipe),
-                            Err(message) => problems.push((i, message)),
-                        }
-                    }
-                }
-                (Op::Fill { dtype, value, .. }, Some(&output)) => {
-                    if let Some(bits) = bits_of(*dtype, *value) {
-                        let ty = self.ty(output).clone();
-                        self.stored[output.index()] = Stored::Number { bits, ty };
-                    }
-                }
-                _ => {}
-            }
-        }
-        problems
-    }
-
-    fn constant(&mut self, output: ValueId, tensor: Tensor, recipe: &Recipe) {
-        let is_blob = recipe.reads_files();
-        if !is_blob
-            && tensor.element_count() == 1
-            && let Some(bits) = number_bits(&tensor)
-        {
-            let ty = self.ty(output).clone();
-            self.stored[output.index()] = Stored::Number { bits, ty };
-            return;
-        }
-        let source = is_blob.then(|| recipe.clone());
-        let home = Home::Constant(self.constants.len());
-        let buffer = self.buffer(tensor.bytes().len(), home);
-        let view = View::dense(buffer, tensor.dtype(), tensor.shape());
-        self.constants.push(Constant { source, tensor });
-        self.stored[output.index()] = Stored::At(view);
-    }
-
-    /// A tensor computed while planning, as a constant.
-    pub(super) fn computed_constant(&mut self, output: ValueId, tensor: Tensor) {
-        let recipe = Recipe::Value(Value::tensor(tensor.clone()));
-        self.constant(output, tensor, &recipe);
-    }
-
     /// What fusion sees.
     fn nodes(&self, found: &Found) -> Vec<Node> {
         let (operations, producer) = (&self.function.body.operations, &self.producer);
@@ -437,32 +391,6 @@ impl<'a> Lowering<'a> {
             nodes[first].operands = inputs.iter().filter_map(|v| producer[v.index()]).collect();
         }
         nodes
-    }
-
-    /// Whether a cast to fp32 is of 16-bit floats that only products read: these widen what they
-    /// take, and the cast is nothing to compute.
-    pub(super) fn is_widened_by_products(&self, op: &Op, output: ValueId) -> bool {
-        let Op::Cast { x, dtype: DType::F32 } = op else { return false };
-        matches!(self.ty(*x).dtype, DType::F16 | DType::BF16) && self.only_products_read(output)
-    }
-
-    fn only_products_read(&self, value: ValueId) -> bool {
-        let pointwise = |weight: ValueId| self.shape(weight)[2..].iter().all(|&n| n == 1);
-        !self.is_result[value.index()]
-            && self.uses[value.index()].iter().all(|&user| match &self.ops[user] {
-                Op::Reshape { .. } | Op::Transpose { .. } => {
-                    self.only_products_read(self.function.body.operations[user].outputs[0])
-                }
-                Op::Conv { x, weight, bias, strides, pads, groups: 1, .. } => {
-                    *x != value
-                        && bias.is_none_or(|b| b != value)
-                        && pointwise(*weight)
-                        && strides.iter().all(|&n| n == 1)
-                        && pads.iter().all(|&p| p == (0, 0))
-                }
-                Op::Matmul { .. } => true,
-                _ => false,
-            })
     }
 
     /// The log-sum-exp before a softmax of the same values along the same axis: with what it
@@ -708,7 +636,7 @@ pub(super) fn bits_of(dtype: DType, value: f64) -> Option<u32> {
 }
 
 /// The bits of a lane that holds a one-element tensor's number.
-fn number_bits(tensor: &Tensor) -> Option<u32> {
+pub(super) fn number_bits(tensor: &Tensor) -> Option<u32> {
     let dtype = tensor.dtype();
     let value = tensor.to_f64_vec().first().copied()?;
     match dtype {

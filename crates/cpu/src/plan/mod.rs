@@ -7,6 +7,7 @@
 
 mod adamw;
 mod attention;
+mod constants;
 mod contract;
 mod expression;
 mod fuse;

@@ -103,12 +103,8 @@ impl Attending {
 
 fn place(context: &Context<'_>, factor: &Factor, offset: isize) -> Matrix {
     let bytes = offset * factor.dtype.size_bytes() as isize;
-    Matrix {
-        pointer: context.at::<u8>(factor.buffer, bytes),
-        dtype: factor.dtype,
-        row: factor.row,
-        column: factor.column,
-    }
+    let pointer = context.at::<u8>(factor.buffer, bytes);
+    Matrix::new(pointer, factor.dtype, factor.row, factor.column)
 }
 
 fn target(context: &Context<'_>, factor: &Factor, offset: isize) -> Target {

@@ -1,7 +1,7 @@
 use super::{Context, Shared};
 use crate::kernels::gemm::{
-    self, Arithmetic, Destination, Lent, Matrix, Rounding, Size, Threads, ToBf16, Unrounded,
-    Workspace, gemv_columns, workspace, workspace_on_one_thread,
+    self, Arithmetic, Destination, FEW_COLUMNS, Form, Lent, Matrix, Rounding, Scales, Size,
+    Threads, ToBf16, Unrounded, Workspace, gemv_columns, workspace, workspace_on_one_thread,
 };
 use crate::kernels::isa::Isa;
 use crate::plan::view::BufferId;
@@ -12,16 +12,27 @@ use orion_tensor::DType;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factor {
     pub buffer: BufferId,
-    /// F32, F16 or BF16.
+    /// F32, F16 or BF16; I8 for an A that has scales.
     pub dtype: DType,
     pub row: isize,
     pub column: isize,
 }
 
+/// Scales of a left factor that is a constant of int8 from its first element on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FactorScales {
+    /// f32.
+    pub buffer: BufferId,
+    /// Distance of the scales of neighbouring rows.
+    pub row: usize,
+    /// Elements of a row that share one.
+    pub block: usize,
+}
+
 impl Factor {
-    /// The matrix, when it begins there.
+    /// The matrix, when it begins there; without its scales.
     fn at(&self, pointer: *const u8) -> Matrix {
-        Matrix { pointer, dtype: self.dtype, row: self.row, column: self.column }
+        Matrix::new(pointer, self.dtype, self.row, self.column)
     }
 
     /// Rows and columns swapped.
@@ -30,8 +41,23 @@ impl Factor {
     }
 }
 
-/// Columns, at most, of a product that is computed as dot products.
-const FEW_COLUMNS: usize = 8;
+/// A number for each row of C, f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bias {
+    pub buffer: BufferId,
+    pub offset: isize,
+    pub stride: isize,
+}
+
+/// Whether so many columns that are sums of so many products are computed as dot products.
+pub(crate) fn is_few(columns: usize, depth: usize) -> bool {
+    columns <= FEW_COLUMNS && depth >= 16
+}
+
+/// Bytes of weights that are worth beginning a stream for.
+const STREAM: usize = 256 << 10;
+/// Pieces of a product for every thread, at most.
+const PIECES: usize = 16;
 
 /// Which kernel computes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +80,10 @@ pub(crate) struct Contraction {
     pub b: Factor,
     /// f32 with contiguous rows.
     pub c: Factor,
+    /// Of an A of int8.
+    pub scales: Option<FactorScales>,
+    /// Added to each row of C; only [`Method::DotRows`] does.
+    pub bias: Option<Bias>,
     /// Where each product's A, B and C begin, in elements.
     pub batch: Vec<[isize; 3]>,
     pub method: Method,
@@ -66,7 +96,7 @@ impl Contraction {
     pub(crate) fn method(size: Size, a: &Factor, b: &Factor, products: usize) -> Method {
         let work = size.m * size.n * size.k;
         let sums_rows = b.column == 1 && a.dtype == DType::F32;
-        if size.n <= FEW_COLUMNS && a.column == 1 && size.k >= 16 {
+        if is_few(size.n, size.k) && a.column == 1 {
             Method::DotRows
         } else if size.m <= 4 && sums_rows && size.n >= 16 {
             Method::SumRows
@@ -84,7 +114,7 @@ impl Contraction {
             Method::Together => workspace(arithmetic, threads, self.size, a, b),
             Method::Apart => workspace_on_one_thread(arithmetic, self.size, a, b),
             Method::DotRows => {
-                Workspace { shared: self.size.n * self.size.k * self.batch.len(), per_thread: 0 }
+                Workspace { shared: Form::lanes(self.size) * self.batch.len(), per_thread: 0 }
             }
             Method::SumRows => Workspace::default(),
         }
@@ -102,10 +132,16 @@ impl Contraction {
             let bytes = offset * factor.dtype.size_bytes() as isize;
             factor.at(context.at::<u8>(factor.buffer, bytes))
         };
+        let scales = self.scales.map(|s| Scales {
+            pointer: context.at(s.buffer, 0),
+            row: s.row,
+            block: s.block,
+            column: 0,
+        });
         let matrices = |i: usize| {
             let [a, b, c] = self.batch[i];
             let c = Destination { pointer: context.at::<f32>(self.c.buffer, c), row: self.c.row };
-            (place(&self.a, a), place(&self.b, b), c)
+            (Matrix { scales, ..place(&self.a, a) }, place(&self.b, b), c)
         };
         let (isa, pool, lent, size) = (context.isa, context.pool, context.lent, self.size);
         let arithmetic = Arithmetic { isa, precision: self.precision };
@@ -129,7 +165,7 @@ impl Contraction {
                     }
                 });
             }
-            Method::DotRows => self.dot_rows::<R>(isa, context, &matrices, lent),
+            Method::DotRows => self.dot_rows(arithmetic, context, &matrices, lent),
             Method::SumRows => {
                 let all = Batch(&matrices);
                 let chunks = size.n.div_ceil(gemm::COLUMNS);
@@ -152,30 +188,31 @@ impl Contraction {
         }
     }
 
-    fn dot_rows<R: Rounding>(
+    fn dot_rows(
         &self,
-        isa: Isa,
+        arithmetic: Arithmetic,
         context: &Context<'_>,
         matrices: &dyn Fn(usize) -> (Matrix, Matrix, Destination),
         lent: Lent,
     ) {
-        let (size, pool) = (self.size, context.pool);
-        let contiguous = self.b.dtype == DType::F32
-            && self.precision == Precision::F32
-            && (self.b.row == 1 || size.k == 1)
-            && (size.n == 1 || self.b.column == size.k as isize);
-        if !contiguous {
+        let (size, pool, precision) = (self.size, context.pool, self.precision);
+        let form = Form::of(arithmetic, self.a.dtype);
+        let fits = form.fits(precision, self.b.at(std::ptr::null()), size);
+        let columns = Form::lanes(size);
+        if !fits {
             for i in 0..self.batch.len() {
                 let (_, b, _) = matrices(i);
                 // SAFETY: B is readable and the shared workspace has room for it.
-                unsafe { widen_columns::<R>(b, size, lent.shared.add(i * size.n * size.k)) };
+                unsafe {
+                    let to = lent.shared.add(i * columns);
+                    gemm::pack_columns(form, precision, b, size, to);
+                }
             }
         }
         let all = Batch(matrices);
         let shared = Shared(lent.shared);
-        // Pieces of rows that are long enough to stream, and several for each thread.
-        let pieces = (size.m * size.k / super::WORTH_A_THREAD).clamp(1, pool.threads() * 8);
-        let rows = size.m.div_ceil(pieces).next_multiple_of(4);
+        let bias = self.bias.map(|b| (Shared(context.at::<f32>(b.buffer, b.offset)), b.stride));
+        let rows = self.rows_of_a_piece(pool.threads());
         let pieces = size.m.div_ceil(rows);
         let tasks = pieces * self.batch.len();
         let piece = super::piece(tasks, size.m * size.k * self.batch.len(), pool.threads() * 2);
@@ -183,41 +220,41 @@ impl Contraction {
             for task in p * piece..((p + 1) * piece).min(tasks) {
                 let (i, first) = (task / pieces, task % pieces * rows);
                 let (a, b, c) = all.get(i);
-                let count = rows.min(size.m - first);
+                let size = Size { m: rows.min(size.m - first), ..size };
                 // SAFETY: views lie inside their buffers; the rows of C are this task's own.
                 unsafe {
-                    let x = if contiguous {
+                    let x = if fits {
                         b.pointer.cast::<f32>()
                     } else {
-                        shared.get().add(i * size.n * size.k).cast_const()
+                        shared.get().add(i * columns).cast_const()
                     };
                     let to = c.pointer.offset(first as isize * c.row);
                     let c = Destination { pointer: to, ..c };
-                    gemm::dot_rows::<R>(isa, a.at(first, 0), x, c, count, size.n, size.k);
+                    gemm::dot_rows(arithmetic, a.at(first, 0), x, c, size);
+                    if let Some((bias, stride)) = bias {
+                        for row in 0..size.m {
+                            let added = *bias.get().offset((first + row) as isize * stride);
+                            let to = c.pointer.offset(row as isize * c.row);
+                            let to = std::slice::from_raw_parts_mut(to, size.n);
+                            to.iter_mut().for_each(|v| *v += added);
+                        }
+                    }
                 }
             }
         });
     }
-}
 
-/// Columns of B as contiguous f32 rows, rounded.
-///
-/// # Safety
-/// B is readable over the size; `to` has room for `n · k` floats.
-unsafe fn widen_columns<R: Rounding>(b: Matrix, size: Size, to: *mut f32) {
-    use orion_tensor::{bf16, f16};
-    for k in 0..size.k {
-        for column in 0..size.n {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let from = b.at(k, column).pointer;
-                *to.add(column * size.k + k) = R::round(match b.dtype {
-                    DType::F16 => from.cast::<f16>().read_unaligned().to_f32(),
-                    DType::BF16 => from.cast::<bf16>().read_unaligned().to_f32(),
-                    _ => from.cast::<f32>().read_unaligned(),
-                });
-            }
-        }
+    /// Rows of A that a thread takes at once: enough to stream, as a stream begins slowly, and
+    /// as many pieces for every thread.
+    fn rows_of_a_piece(&self, threads: usize) -> usize {
+        let Size { m, k, .. } = self.size;
+        let bytes = m * k * self.a.dtype.size_bytes();
+        let each = (bytes / threads / STREAM).min(PIECES);
+        let pieces = match each {
+            0 => (m * k / super::WORTH_A_THREAD).clamp(1, threads),
+            each => each * threads,
+        };
+        m.div_ceil(pieces)
     }
 }
 

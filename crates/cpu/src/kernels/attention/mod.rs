@@ -242,12 +242,8 @@ unsafe fn store(
         let a = Arithmetic { precision: crate::Precision::F32, ..a };
         for first in (0..rows).step_by(QUERIES) {
             let count = QUERIES.min(rows - first);
-            let source = Matrix {
-                pointer: from.add(first * from_row).cast(),
-                dtype: orion_tensor::DType::F32,
-                row: from_row as isize,
-                column: 1,
-            };
+            let start = from.add(first * from_row).cast();
+            let source = Matrix::new(start, orion_tensor::DType::F32, from_row as isize, 1);
             pack(a, Source::rows(source, count, columns), QUERIES, scratch);
             for c in 0..columns {
                 let to = to.pointer.offset(c as isize * to.column).add(first);

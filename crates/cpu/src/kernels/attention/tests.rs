@@ -43,7 +43,7 @@ impl Values {
 
     fn matrix(&self) -> Matrix {
         let (row, column) = self.layout.strides(self.positions, self.channels);
-        Matrix { pointer: self.values.as_ptr().cast(), dtype: DType::F32, row, column }
+        Matrix::new(self.values.as_ptr().cast(), DType::F32, row, column)
     }
 
     fn target(&mut self) -> Target {

@@ -79,7 +79,10 @@ impl Blocks {
         let direct_b = as_it_is(b) && pair == 1 && b.column == 1 && whole_tiles && small;
         let lanes = k.div_ceil(pair).max(1);
         let slabs = if lanes <= WHOLE { 1 } else { lanes.div_ceil(SLAB) };
-        let slab = lanes.div_ceil(slabs).next_multiple_of(STRIDE_AHEAD);
+        // Blocks of scales begin at multiples of 16 elements, and slabs must as well.
+        let unit =
+            if a.scales.is_some() { STRIDE_AHEAD.next_multiple_of(16) } else { STRIDE_AHEAD };
+        let slab = lanes.div_ceil(slabs).next_multiple_of(unit);
         let width = n.next_multiple_of(kernel.columns).max(kernel.columns);
         let private_b = !direct_b
             && (2..=64).contains(&threads)

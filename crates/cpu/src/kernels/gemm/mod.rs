@@ -14,13 +14,13 @@
 //! Floor: operations over the peak of the precision's multiply-adds.
 
 mod blocks;
-#[cfg(target_arch = "x86_64")]
-mod dot;
+pub(in crate::kernels) mod dot;
 mod microkernel;
 pub(in crate::kernels) mod pack;
 mod vector;
 
-pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, dot_rows, gemv_columns};
+pub(crate) use dot::{COLUMNS as FEW_COLUMNS, Form, dot_rows, pack_columns};
+pub(crate) use vector::{COLUMNS, Rounding, ToBf16, Unrounded, gemv_columns};
 
 use super::isa::Isa;
 use crate::pool::Pool;
@@ -35,12 +35,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix {
     pub pointer: *const u8,
-    /// F32, F16 or BF16.
+    /// F32, F16 or BF16; I8 where there are scales.
     pub dtype: DType,
     /// Distance of rows, in elements.
     pub row: isize,
-    /// Distance of columns, in elements.
+    /// Distance of columns, in elements; 1 where there are scales.
     pub column: isize,
+    /// Only for A.
+    pub scales: Option<Scales>,
+}
+
+/// What a matrix of int8 is multiplied with, element by element: a number for each block of each
+/// row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scales {
+    pub pointer: *const f32,
+    /// Distance of the scales of neighbouring rows.
+    pub row: usize,
+    /// Elements in a block: a multiple of 16, or a whole row.
+    pub block: usize,
+    /// How far into the rows of scales the matrix begins, in elements; a multiple of 16.
+    pub column: usize,
+}
+
+impl Scales {
+    /// The scale of an element.
+    ///
+    /// # Safety
+    /// The element is inside the matrix.
+    #[inline(always)]
+    unsafe fn of(self, row: usize, column: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.pointer.add(row * self.row + (self.column + column) / self.block) }
+    }
 }
 
 // SAFETY: a pointer to what kernels read; see `gemm`.
@@ -49,6 +76,11 @@ unsafe impl Send for Matrix {}
 unsafe impl Sync for Matrix {}
 
 impl Matrix {
+    /// A matrix of floats.
+    pub(crate) fn new(pointer: *const u8, dtype: DType, row: isize, column: isize) -> Self {
+        Self { pointer, dtype, row, column, scales: None }
+    }
+
     /// The matrix from that row and column on.
     ///
     /// # Safety
@@ -56,8 +88,13 @@ impl Matrix {
     pub(crate) unsafe fn at(self, row: usize, column: usize) -> Self {
         let offset = row as isize * self.row + column as isize * self.column;
         let bytes = offset * self.dtype.size_bytes() as isize;
+        let scales = self.scales.map(|s| Scales {
+            pointer: s.pointer.wrapping_add(row * s.row),
+            column: s.column + column,
+            ..s
+        });
         // SAFETY: the caller's promise.
-        Self { pointer: unsafe { self.pointer.offset(bytes) }, ..self }
+        Self { pointer: unsafe { self.pointer.offset(bytes) }, scales, ..self }
     }
 }
 

@@ -9,8 +9,8 @@
 pub(super) mod x86;
 
 use super::vector::{Rounding, ToBf16, Unrounded};
-use super::{Arithmetic, Matrix};
-use crate::kernels::convert::{bf16_to_f32, f16_to_f32};
+use super::{Arithmetic, Matrix, Scales};
+use crate::kernels::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::isa::Isa;
 use crate::kernels::isa::multiversion;
@@ -21,7 +21,7 @@ use orion_tensor::DType;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::kernels) struct Source {
     pub pointer: *const u8,
-    /// F32, F16 or BF16.
+    /// F32, F16 or BF16; I8 where there are scales, of rows.
     pub dtype: DType,
     /// Distance of neighbours in `i`, in elements.
     pub across: isize,
@@ -29,17 +29,18 @@ pub(in crate::kernels) struct Source {
     pub along: isize,
     pub count: usize,
     pub depth: usize,
+    pub scales: Option<Scales>,
 }
 
 impl Source {
     pub(in crate::kernels) fn rows(a: Matrix, count: usize, depth: usize) -> Self {
-        let Matrix { pointer, dtype, row, column } = a;
-        Self { pointer, dtype, across: row, along: column, count, depth }
+        let Matrix { pointer, dtype, row, column, scales } = a;
+        Self { pointer, dtype, across: row, along: column, count, depth, scales }
     }
 
     pub(in crate::kernels) fn columns(b: Matrix, count: usize, depth: usize) -> Self {
-        let Matrix { pointer, dtype, row, column } = b;
-        Self { pointer, dtype, across: column, along: row, count, depth }
+        let Matrix { pointer, dtype, row, column, scales } = b;
+        Self { pointer, dtype, across: column, along: row, count, depth, scales }
     }
 }
 
@@ -92,6 +93,9 @@ pub(super) unsafe fn rows(
         if isa == Isa::Avx512 && (pair == 2 || precision == Precision::F32) {
             return x86::rows(pair, source, row_lanes, to);
         }
+        if let (2, Some(scales)) = (pair, source.scales) {
+            return scaled_pairs(source, scales, row_lanes, to);
+        }
         if pair == 2 {
             // A row is a panel of width 1.
             pairs_of(isa, source, 1, row_lanes, to);
@@ -105,6 +109,30 @@ pub(super) unsafe fn rows(
         match precision {
             Precision::F32 => rows_of::<Unrounded>(isa, source, row_lanes, to.cast()),
             Precision::Bf16 => rows_of::<ToBf16>(isa, source, row_lanes, to.cast()),
+        }
+    }
+}
+
+/// Rows of int8 as pairs of bf16.
+///
+/// # Safety
+/// As for [`rows`].
+unsafe fn scaled_pairs(source: Source, scales: Scales, row_lanes: usize, to: *mut u32) {
+    for i in 0..source.count {
+        for lane in 0..source.depth.div_ceil(2).next_multiple_of(16) {
+            let half = |k: usize| {
+                if k >= source.depth {
+                    return 0;
+                }
+                // SAFETY: the element is inside the row; the caller's promise.
+                let value = unsafe {
+                    let from = source.pointer.cast::<i8>().offset(i as isize * source.across);
+                    f32::from(*from.add(k)) * scales.of(i, k)
+                };
+                u32::from(f32_to_bf16(value))
+            };
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(i * row_lanes + lane) = half(2 * lane) | half(2 * lane + 1) << 16 };
         }
     }
 }
@@ -183,6 +211,16 @@ unsafe fn rows_inner<R: Rounding, const FMA: bool>(source: Source, row_lanes: us
     let Source { across, count, depth, .. } = source;
     // SAFETY: the caller's promise.
     unsafe {
+        if let Some(scales) = source.scales {
+            for i in 0..count {
+                let to = to.add(i * row_lanes);
+                let from = source.pointer.cast::<i8>().offset(i as isize * across);
+                let read = |k: usize| R::round(f32::from(*from.add(k)) * scales.of(i, k));
+                (0..depth).for_each(|k| *to.add(k) = read(k));
+                (depth..depth.next_multiple_of(16)).for_each(|k| *to.add(k) = 0.0);
+            }
+            return;
+        }
         with_elements!(source, R, read => {
             for i in 0..count {
                 let to = to.add(i * row_lanes);

@@ -2,7 +2,7 @@ use super::*;
 use orion_tensor::{Tolerance, bf16, f16};
 
 /// A few digits of a fixed sequence, in -1..1.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
     let step = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -12,14 +12,18 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 }
 
 fn matrix(values: &[f32], row: isize, column: isize) -> Matrix {
-    Matrix { pointer: values.as_ptr().cast(), dtype: DType::F32, row, column }
+    Matrix::new(values.as_ptr().cast(), DType::F32, row, column)
 }
 
 fn f32(isa: Isa) -> Arithmetic {
     Arithmetic { isa, precision: Precision::F32 }
 }
 
-fn naive(size: Size, a: &dyn Fn(usize, usize) -> f32, b: &dyn Fn(usize, usize) -> f32) -> Vec<f64> {
+pub(super) fn naive(
+    size: Size,
+    a: &dyn Fn(usize, usize) -> f32,
+    b: &dyn Fn(usize, usize) -> f32,
+) -> Vec<f64> {
     let Size { m, n, k } = size;
     let at = |i: usize| {
         let (row, column) = (i / n, i % n);
@@ -28,7 +32,7 @@ fn naive(size: Size, a: &dyn Fn(usize, usize) -> f32, b: &dyn Fn(usize, usize) -
     (0..m * n).map(at).collect()
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
@@ -107,8 +111,8 @@ fn narrow_operands_are_widened() {
     let expected = naive(size, &|r, c| a[r * 70 + c].to_f32(), &|r, c| b[r * 35 + c].to_f32());
     for isa in Isa::available() {
         let mut c = vec![0f32; 9 * 35];
-        let a = Matrix { pointer: a.as_ptr().cast(), dtype: DType::F16, row: 70, column: 1 };
-        let b = Matrix { pointer: b.as_ptr().cast(), dtype: DType::BF16, row: 35, column: 1 };
+        let a = Matrix::new(a.as_ptr().cast(), DType::F16, 70, 1);
+        let b = Matrix::new(b.as_ptr().cast(), DType::BF16, 35, 1);
         let mut memory = vec![0f32; workspace_on_one_thread(f32(isa), size, a, b).per_thread];
         let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
         // SAFETY: sizes and strides are those of the vectors.
@@ -194,21 +198,8 @@ fn products_of_rounded_operands() {
 }
 
 #[test]
-fn vector_products() {
+fn few_rows() {
     for isa in Isa::available() {
-        for (m, n, k) in [(1, 1, 1), (7, 1, 300), (33, 3, 64), (4, 4, 129), (5, 8, 70), (6, 11, 17)]
-        {
-            let size = Size { m, n, k };
-            let (a, x) = (numbers(m * k, 5), numbers(n * k, 6));
-            let expected = naive(size, &|r, c| a[r * k + c], &|r, c| x[c * k + r]);
-            let mut c = vec![0f32; m * n];
-            let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
-            // SAFETY: sizes and strides are those of the vectors.
-            unsafe {
-                dot_rows::<Unrounded>(isa, matrix(&a, k as isize, 1), x.as_ptr(), to, m, n, k)
-            };
-            Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
-        }
         for (m, n, k) in [(1, 64, 40), (3, 17, 5), (2, 1, 9)] {
             let size = Size { m, n, k };
             let (x, b) = (numbers(m * k, 7), numbers(k * n, 8));
@@ -219,6 +210,57 @@ fn vector_products() {
             // SAFETY: sizes and strides are those of the vectors.
             unsafe { gemv_columns::<Unrounded>(isa, x, b, to, m, n, k) };
             Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
+        }
+    }
+}
+
+#[test]
+fn int8_is_scaled_while_it_is_packed() {
+    for (isa, precision) in Isa::available()
+        .into_iter()
+        .flat_map(|isa| [Precision::F32, Precision::Bf16].map(|p| (isa, p)))
+    {
+        let arithmetic = Arithmetic { isa, precision };
+        let rounded = |v: f32| match precision {
+            Precision::F32 => v,
+            Precision::Bf16 => bf16::from_f32(v).to_f32(),
+        };
+        // Rows that are cut in slabs, and cut inside of blocks.
+        for (k, block) in [(2048, 64), (1888, 32), (96, 16), (70, 70), (1000, 1000)] {
+            let size = Size { m: 13, n: 35, k };
+            let (a, b) = (dot::tests::Scaled::new(13, k, block), numbers(k * 35, 4));
+            let expected =
+                naive(size, &|r, c| rounded(a.at(r, c, k)), &|r, c| rounded(b[r * 35 + c]));
+            let (a, b) = (a.matrix(k), matrix(&b, 35, 1));
+            let mut c = vec![0f32; 13 * 35];
+            let lanes = workspace_on_one_thread(arithmetic, size, a, b).per_thread;
+            let mut memory = vec![0f32; lanes];
+            let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
+            // SAFETY: sizes and strides are those of the vectors.
+            unsafe { gemm_on_one_thread(arithmetic, size, a, b, to, memory.as_mut_ptr()) };
+            Tolerance::F32Accum
+                .check(&wide(&c), &expected)
+                .unwrap_or_else(|e| panic!("{arithmetic:?} {k} by {block}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn int8_becomes_pairs_without_instructions_for_it() {
+    let arithmetic = Arithmetic { isa: Isa::Baseline, precision: Precision::Bf16 };
+    for (k, block) in [(96, 32), (70, 70), (33, 33)] {
+        let a = dot::tests::Scaled::new(3, k, block);
+        let mut packed = vec![u32::MAX; 3 * 64];
+        // SAFETY: rows of packed lanes are longer than those of the matrix.
+        unsafe {
+            pack::rows(arithmetic, 2, Source::rows(a.matrix(k), 3, k), 64, packed.as_mut_ptr());
+        }
+        for (r, row) in packed.chunks(64).enumerate() {
+            let half = |c: usize| if c < k { bf16::from_f32(a.at(r, c, k)).to_bits() } else { 0 };
+            for (lane, &pair) in row.iter().enumerate().take(k.div_ceil(2).next_multiple_of(16)) {
+                let expected = u32::from(half(2 * lane)) | u32::from(half(2 * lane + 1)) << 16;
+                assert_eq!(pair, expected, "row {r}, lane {lane} of {k}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Packing with AVX-512: 16 lanes at a time, which are 16 f32 or 16 pairs of bf16.
 
-use super::Source;
+use super::{Scales, Source};
 use orion_tensor::DType;
 use std::arch::x86_64::*;
 
@@ -23,6 +23,8 @@ pub(in crate::kernels::gemm) trait Element {
 pub(in crate::kernels::gemm) struct F32;
 pub(in crate::kernels::gemm) struct F16;
 pub(in crate::kernels::gemm) struct Bf16;
+/// Without its scale.
+pub(in crate::kernels::gemm) struct Int8;
 
 impl Element for F32 {
     const BYTES: usize = 4;
@@ -50,6 +52,18 @@ impl Element for Bf16 {
         unsafe {
             let halves = _mm256_maskz_loadu_epi16(mask, from.cast());
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+}
+
+impl Element for Int8 {
+    const BYTES: usize = 1;
+    #[inline(always)]
+    unsafe fn widen(from: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(mask, from.cast());
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
         }
     }
 }
@@ -103,7 +117,7 @@ impl Lane for Single {
 /// # Safety
 /// The machine has the instructions.
 #[inline(always)]
-unsafe fn narrow(low: __m512, high: __m512) -> __m512i {
+pub(in crate::kernels::gemm) unsafe fn narrow(low: __m512, high: __m512) -> __m512i {
     // SAFETY: the caller's promise; vectors of the same size hold any bits.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
@@ -166,7 +180,13 @@ pub(super) unsafe fn panels(pair: usize, source: Source, width: (usize, usize), 
 /// As for `pack::rows`; for the machine see [`panels`].
 pub(super) unsafe fn rows(pair: usize, source: Source, row_lanes: usize, to: *mut u32) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { dispatch!(pair, source.dtype, rows_single, rows_pair, source, row_lanes, to) }
+    unsafe {
+        match (source.scales, pair) {
+            (Some(scales), 1) => scaled_rows_single(source, scales, row_lanes, to),
+            (Some(scales), _) => scaled_rows_pair(source, scales, row_lanes, to),
+            _ => dispatch!(pair, source.dtype, rows_single, rows_pair, source, row_lanes, to),
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
@@ -211,6 +231,49 @@ unsafe fn rows_inner<L: Lane, E: Element>(source: Source, row_lanes: usize, to: 
                 _mm512_storeu_si512(to.add(whole / L::PAIR).cast(), lanes);
             }
         }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+unsafe fn scaled_rows_single(source: Source, scales: Scales, row_lanes: usize, to: *mut u32) {
+    for i in 0..source.count {
+        for k in (0..source.depth).step_by(16) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let lanes = _mm512_castps_si512(scaled(source, scales, i, k));
+                _mm512_storeu_si512(to.add(i * row_lanes + k).cast(), lanes);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn scaled_rows_pair(source: Source, scales: Scales, row_lanes: usize, to: *mut u32) {
+    for i in 0..source.count {
+        for k in (0..source.depth).step_by(32) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let low = scaled(source, scales, i, k);
+                let high = scaled(source, scales, i, k + 16);
+                _mm512_storeu_si512(to.add(i * row_lanes + k / 2).cast(), narrow(low, high));
+            }
+        }
+    }
+}
+
+/// 16 elements of a row of int8 from `k` on, scaled, zero past the last.
+///
+/// # Safety
+/// As for [`rows`].
+#[inline(always)]
+unsafe fn scaled(source: Source, scales: Scales, row: usize, k: usize) -> __m512 {
+    let mask = first(source.depth.saturating_sub(k));
+    // SAFETY: the caller's promise; blocks of scales begin at multiples of 16, and what is past
+    // the last element is not read.
+    unsafe {
+        let from = source.pointer.offset(row as isize * source.across).wrapping_add(k);
+        let scale = if mask == 0 { 0.0 } else { scales.of(row, k) };
+        _mm512_mul_ps(Int8::widen(from, mask), _mm512_set1_ps(scale))
     }
 }
 
@@ -339,7 +402,7 @@ unsafe fn panels_transposed<L: Lane, E: Element>(
 /// # Safety
 /// The machine has AVX-512.
 #[inline(always)]
-unsafe fn transpose_16(r: &mut [__m512i; 16]) {
+pub(in crate::kernels::gemm) unsafe fn transpose_16(r: &mut [__m512i; 16]) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut t = [_mm512_setzero_si512(); 16];

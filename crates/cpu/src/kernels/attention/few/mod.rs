@@ -1,6 +1,9 @@
 //! Attention of a few queries, as in decoding: keys and values are read once for each query, as
 //! they lie, and only those that it sees.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use super::{Head, Mask, Sizes, Target};
 use crate::kernels::gemm::{Arithmetic, Matrix, Rounding, ToBf16, Unrounded};
 use crate::kernels::isa::{fma, multiversion};
@@ -13,9 +16,12 @@ const KEYS: usize = 128;
 /// Sums kept side by side in a dot product.
 const SUMS: usize = 32;
 
+/// Scores are whole blocks of this many, the last ones filled up with what has no weight.
+const BLOCK: usize = 32;
+
 /// Floats of memory that [`attend_few`] needs.
 pub(crate) fn few_lanes(sizes: Sizes) -> usize {
-    sizes.keys + sizes.width + sizes.value_width
+    sizes.keys.next_multiple_of(BLOCK) + sizes.width + sizes.value_width
 }
 
 /// What [`super::attend`] computes, of f32 operands and without statistics.
@@ -35,8 +41,9 @@ pub(crate) unsafe fn attend_few(
         // SAFETY: the caller's promise; memory is as large as what is written to it.
         unsafe {
             let end = head.mask.visible(&(query..query + 1), sizes.keys).0;
-            let scores = std::slice::from_raw_parts_mut(memory, end);
-            let rest = memory.add(sizes.keys);
+            let whole = end.next_multiple_of(BLOCK);
+            let (scores, filling) = std::slice::from_raw_parts_mut(memory, whole).split_at_mut(end);
+            let rest = memory.add(sizes.keys.next_multiple_of(BLOCK));
             let own = std::slice::from_raw_parts_mut(rest, sizes.width);
             let result = std::slice::from_raw_parts_mut(rest.add(sizes.width), sizes.value_width);
             for (d, own) in own.iter_mut().enumerate() {
@@ -45,21 +52,56 @@ pub(crate) unsafe fn attend_few(
                     *own = ToBf16::round(*own);
                 }
             }
-            match a.precision {
-                Precision::F32 => score::<Unrounded>(a.isa, own, head.key, scores),
-                Precision::Bf16 => score::<ToBf16>(a.isa, own, head.key, scores),
-            }
+            score_keys(a, own, head.key, scores);
             scores.iter_mut().for_each(|s| *s *= head.factor);
             mask(head.mask, scores, query);
-            softmax_rows(a.isa, scores.as_ptr(), scores.as_mut_ptr(), 1, end);
-            match a.precision {
-                Precision::F32 => mix::<Unrounded>(a.isa, scores, head.value, result),
-                Precision::Bf16 => mix::<ToBf16>(a.isa, scores, head.value, result),
-            }
+            filling.fill(f32::NEG_INFINITY);
+            softmax_rows(a.isa, memory, memory, 1, whole);
+            mix_values(a, std::slice::from_raw_parts(memory, end), head.value, result);
             for (f, &value) in result.iter().enumerate() {
                 let at = query as isize * to.row + f as isize * to.column;
                 *to.pointer.offset(at) = value;
             }
+        }
+    }
+}
+
+/// `scores[t] = Σ_d query[d] keys[t, d]`, with keys rounded as the precision says.
+///
+/// # Safety
+/// The keys are f32 and readable for every score.
+unsafe fn score_keys(a: Arithmetic, query: &[f32], keys: Matrix, scores: &mut [f32]) {
+    // SAFETY: the caller's promise is passed on; the instructions were found.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        match (x86::fits(a, keys), a.precision) {
+            (true, Precision::F32) => return x86::score(query, keys, scores),
+            (true, Precision::Bf16) => return x86::score_rounded(query, keys, scores),
+            _ => {}
+        }
+        match a.precision {
+            Precision::F32 => score::<Unrounded>(a.isa, query, keys, scores),
+            Precision::Bf16 => score::<ToBf16>(a.isa, query, keys, scores),
+        }
+    }
+}
+
+/// `to[f] = Σ_t weights[t] values[t, f]`, with values rounded as the precision says.
+///
+/// # Safety
+/// The values are f32 and readable for every weight.
+unsafe fn mix_values(a: Arithmetic, weights: &[f32], values: Matrix, to: &mut [f32]) {
+    // SAFETY: the caller's promise is passed on; the instructions were found.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        match (x86::fits(a, values), a.precision) {
+            (true, Precision::F32) => return x86::mix(weights, values, to),
+            (true, Precision::Bf16) => return x86::mix_rounded(weights, values, to),
+            _ => {}
+        }
+        match a.precision {
+            Precision::F32 => mix::<Unrounded>(a.isa, weights, values, to),
+            Precision::Bf16 => mix::<ToBf16>(a.isa, weights, values, to),
         }
     }
 }
