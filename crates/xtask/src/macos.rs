@@ -22,13 +22,16 @@ const LIBRARIES: [(&str, &str); 2] =
 const FRAMEWORKS: [&str; 3] = ["Foundation", "CoreFoundation", "IOSurface"];
 
 /// What nothing is checked with: optimised dependencies take most of the time.
-const FAST: [&str; 6] = [
+const FAST: [&str; 8] = [
     "--config",
     "profile.dev.package.\"*\".opt-level=0",
     "--config",
     "profile.dev.opt-level=0",
     "--config",
     "profile.dev.debug=false",
+    // Stripping needs a program of LLVM's that the packages do not bring.
+    "--config",
+    "profile.dev.strip=\"none\"",
 ];
 
 /// Lints and links `orion`; returns where the executable is.
