@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -63,7 +63,11 @@ impl Place {
             .spawn()
             .expect("a process");
         let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(text.as_bytes()).expect("somebody reading");
+        match stdin.write_all(text.as_bytes()) {
+            // It refused its arguments before it read anything.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.expect("somebody reading"),
+        }
         drop(stdin);
         self.ran(child.wait_with_output().expect("an end"))
     }
