@@ -1,6 +1,7 @@
 //! The instructions of tile programs: one loop over a tile each.
 
 use super::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use super::isa::{Isa, multiversion};
 use super::math;
 use super::tile::Source;
 use orion_mil::op::{Binary, GeluMode, Unary};
@@ -101,17 +102,22 @@ impl Lane for bool {
 /// `x` and `to` have `n` lanes and do not overlap.
 #[inline(always)]
 unsafe fn map1<T: Lane, U: Lane>(x: Source, to: *mut u32, n: usize, f: impl Fn(T) -> U) {
+    // A number is computed once. One loop does both: functions are many, and each is compiled
+    // for every set of instructions.
+    let (from, count) = match &x {
+        Source::Lanes(x) => (*x, n),
+        Source::Number(x) => (&raw const *x, n.min(1)),
+    };
     // SAFETY: the caller's promise.
-    let to = unsafe { std::slice::from_raw_parts_mut(to, n) };
-    match x {
-        Source::Lanes(x) => {
-            // SAFETY: the caller's promise.
-            let x = unsafe { std::slice::from_raw_parts(x, n) };
-            for (to, &x) in to.iter_mut().zip(x) {
-                *to = f(T::from_bits(x)).to_bits();
-            }
+    unsafe {
+        let results = std::slice::from_raw_parts_mut(to, count);
+        for (to, &x) in results.iter_mut().zip(std::slice::from_raw_parts(from, count)) {
+            *to = f(T::from_bits(x)).to_bits();
         }
-        Source::Number(x) => to.fill(f(T::from_bits(x)).to_bits()),
+        if count < n {
+            let result = *to;
+            std::slice::from_raw_parts_mut(to, n).fill(result);
+        }
     }
 }
 
@@ -169,20 +175,39 @@ fn minimum(x: f32, y: f32) -> f32 {
 /// Executes one instruction over `n` lanes.
 ///
 /// # Safety
-/// The operands' registers and `to` have `n` lanes; `to` does not overlap them.
-#[inline(always)]
-pub(crate) unsafe fn execute<const FMA: bool>(
+/// The operands' registers and `to` have `n` lanes; `to` does not overlap them; the machine has
+/// the instructions.
+pub(crate) unsafe fn execute(
+    isa: Isa,
     instruction: &Instruction,
     registers: &[Source],
     to: *mut u32,
     n: usize,
 ) {
-    let [x, y, z] = instruction.arguments.map(|r| registers[usize::from(r)]);
+    let operands = instruction.arguments.map(|r| registers[usize::from(r)]);
+    let [x, y, _] = operands;
     // SAFETY: the caller's promise is passed on by every arm.
     unsafe {
         match instruction.action {
-            Action::Unary(kind) => unary::<FMA>(kind, x, to, n),
-            Action::Binary(kind) => binary::<FMA>(kind, x, y, to, n),
+            Action::Unary(kind) if is_exact(kind) => exact(kind, x, to, n),
+            Action::Unary(kind) => unary(isa, kind, x, to, n),
+            Action::Binary(kind) => binary(isa, kind, x, y, to, n),
+            Action::IntUnary(_) | Action::IntBinary(_) | Action::BoolBinary(_) => {
+                integers(instruction.action, x, y, to, n);
+            }
+            action => conversion(isa, action, operands, to, n),
+        }
+    }
+}
+
+/// Integers and bools, which are few: compiled once.
+///
+/// # Safety
+/// As for [`execute`].
+unsafe fn integers(action: Action, x: Source, y: Source, to: *mut u32, n: usize) {
+    // SAFETY: the caller's promise is passed on by every arm.
+    unsafe {
+        match action {
             Action::IntUnary(kind) => match kind {
                 Unary::Abs => map1(x, to, n, i32::wrapping_abs),
                 Unary::Sign => map1(x, to, n, i32::signum),
@@ -213,6 +238,30 @@ pub(crate) unsafe fn execute<const FMA: bool>(
                 Binary::Equal => map2(x, y, to, n, |x: bool, y: bool| x == y),
                 _ => unreachable!("the planner sends others to the reference evaluator"),
             },
+            _ => unreachable!("of integers and bools only"),
+        }
+    }
+}
+
+multiversion! {
+    /// What chooses and converts.
+    ///
+    /// # Safety
+    /// As for [`execute`].
+    unsafe fn conversion(action: Action, operands: [Source; 3], to: *mut u32, n: usize)
+        = conversion_inner
+}
+
+#[inline(always)]
+unsafe fn conversion_inner<const FMA: bool>(
+    action: Action,
+    [x, y, z]: [Source; 3],
+    to: *mut u32,
+    n: usize,
+) {
+    // SAFETY: the caller's promise is passed on by every arm.
+    unsafe {
+        match action {
             Action::Not => map1(x, to, n, |x: bool| !x),
             Action::Select => select(x, y, z, to, n),
             Action::RoundF16 => map1(x, to, n, |x: f32| f16_to_f32(f32_to_f16(x))),
@@ -221,6 +270,7 @@ pub(crate) unsafe fn execute<const FMA: bool>(
             Action::FloatToInt => map1(x, to, n, |x: f32| x as i32),
             Action::FloatToBool => map1(x, to, n, |x: f32| x != 0.0),
             Action::IntToBool => map1(x, to, n, |x: i32| x != 0),
+            _ => unreachable!("arithmetic is elsewhere"),
         }
     }
 }
@@ -253,37 +303,53 @@ unsafe fn select(cond: Source, a: Source, b: Source, to: *mut u32, n: usize) {
     }
 }
 
+/// Whether a function is rare enough to be computed one by one, in f64.
+fn is_exact(kind: Unary) -> bool {
+    use Unary::*;
+    matches!(kind, Acos | Asin | Atan | Atanh | Cos | Cosh | Elu { .. } | Sin | Sinh | Tan)
+}
+
 /// # Safety
 /// As for [`execute`].
+unsafe fn exact(kind: Unary, x: Source, to: *mut u32, n: usize) {
+    let elu = |alpha: f64| move |x: f64| if x > 0.0 { x } else { alpha * x.exp_m1() };
+    // SAFETY: the caller's promise.
+    let each = |f: &dyn Fn(f64) -> f64| unsafe { map1(x, to, n, |x: f32| f(f64::from(x)) as f32) };
+    match kind {
+        Unary::Acos => each(&f64::acos),
+        Unary::Asin => each(&f64::asin),
+        Unary::Atan => each(&f64::atan),
+        Unary::Atanh => each(&f64::atanh),
+        Unary::Cos => each(&f64::cos),
+        Unary::Cosh => each(&f64::cosh),
+        Unary::Elu { alpha } => each(&elu(alpha)),
+        Unary::Sin => each(&f64::sin),
+        Unary::Sinh => each(&f64::sinh),
+        Unary::Tan => each(&f64::tan),
+        _ => unreachable!("of those functions only"),
+    }
+}
+
+multiversion! {
+    /// # Safety
+    /// As for [`execute`].
+    unsafe fn unary(kind: Unary, x: Source, to: *mut u32, n: usize) = unary_inner
+}
+
 #[inline(always)]
-unsafe fn unary<const FMA: bool>(kind: Unary, x: Source, to: *mut u32, n: usize) {
+unsafe fn unary_inner<const FMA: bool>(kind: Unary, x: Source, to: *mut u32, n: usize) {
     macro_rules! each {
         ($f:expr) => {
             // SAFETY: the caller's promise.
             unsafe { map1::<f32, f32>(x, to, n, $f) }
         };
     }
-    /// For what is rare enough to be computed one by one, in f64.
-    macro_rules! exact {
-        ($f:expr) => {
-            each!(|x| $f(f64::from(x)) as f32)
-        };
-    }
     match kind {
         Unary::Abs => each!(f32::abs),
-        Unary::Acos => exact!(f64::acos),
-        Unary::Asin => exact!(f64::asin),
-        Unary::Atan => exact!(f64::atan),
-        Unary::Atanh => exact!(f64::atanh),
         Unary::Ceil => each!(f32::ceil),
         Unary::Clip { low, high } => {
             let (low, high) = (low as f32, high as f32);
             each!(|x| minimum(maximum(x, low), high));
-        }
-        Unary::Cos => exact!(f64::cos),
-        Unary::Cosh => exact!(f64::cosh),
-        Unary::Elu { alpha } => {
-            exact!(|x: f64| if x > 0.0 { x } else { alpha * x.exp_m1() });
         }
         Unary::Erf => each!(math::erf::<FMA>),
         Unary::Exp => each!(math::exp::<FMA>),
@@ -336,13 +402,10 @@ unsafe fn unary<const FMA: bool>(kind: Unary, x: Source, to: *mut u32, n: usize)
             }
         }),
         Unary::Silu => each!(|x| x * math::sigmoid::<FMA>(x)),
-        Unary::Sin => exact!(f64::sin),
-        Unary::Sinh => exact!(f64::sinh),
         Unary::Softplus => each!(math::softplus::<FMA>),
         Unary::Softsign => each!(|x| x / (1.0 + x.abs())),
         Unary::Sqrt => each!(f32::sqrt),
         Unary::Square => each!(|x| x * x),
-        Unary::Tan => exact!(f64::tan),
         Unary::Tanh => each!(math::tanh::<FMA>),
         Unary::Threshold { alpha } => {
             let alpha = alpha as f32;
@@ -352,13 +415,24 @@ unsafe fn unary<const FMA: bool>(kind: Unary, x: Source, to: *mut u32, n: usize)
             let alpha = alpha as f32;
             each!(|x| if x >= alpha { x } else { 0.0 });
         }
+        _ => unreachable!("computed in f64"),
     }
 }
 
-/// # Safety
-/// As for [`execute`].
+multiversion! {
+    /// # Safety
+    /// As for [`execute`].
+    unsafe fn binary(kind: Binary, x: Source, y: Source, to: *mut u32, n: usize) = binary_inner
+}
+
 #[inline(always)]
-unsafe fn binary<const FMA: bool>(kind: Binary, x: Source, y: Source, to: *mut u32, n: usize) {
+unsafe fn binary_inner<const FMA: bool>(
+    kind: Binary,
+    x: Source,
+    y: Source,
+    to: *mut u32,
+    n: usize,
+) {
     macro_rules! each {
         ($f:expr) => {
             // SAFETY: the caller's promise.

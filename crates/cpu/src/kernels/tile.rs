@@ -224,13 +224,24 @@ impl Access {
     }
 }
 
-/// Reads `n` elements, `stride` apart, as lanes.
-///
-/// # Safety
-/// The elements are readable as `dtype`, `lanes` is writable for `n` lanes, and they do not
-/// overlap.
+multiversion! {
+    /// Reads `n` elements, `stride` apart, as lanes.
+    ///
+    /// # Safety
+    /// The elements are readable as `dtype`, `lanes` is writable for `n` lanes, and they do not
+    /// overlap.
+    unsafe fn widen(dtype: DType, from: *const u8, stride: isize, n: usize, lanes: *mut u32)
+        = widen_inner
+}
+
 #[inline(always)]
-unsafe fn widen(dtype: DType, from: *const u8, stride: isize, n: usize, lanes: *mut u32) {
+unsafe fn widen_inner<const FMA: bool>(
+    dtype: DType,
+    from: *const u8,
+    stride: isize,
+    n: usize,
+    lanes: *mut u32,
+) {
     macro_rules! each {
         ($ty:ty, $f:expr) => {{
             let from = from.cast::<$ty>();
@@ -272,8 +283,7 @@ unsafe fn widen(dtype: DType, from: *const u8, stride: isize, n: usize, lanes: *
 ///
 /// # Safety
 /// As for [`widen`], for every column.
-#[inline(always)]
-unsafe fn widen_down(access: &Access, from: *const u8, tile: Tile, lanes: *mut u32) {
+unsafe fn widen_down(isa: Isa, access: &Access, from: *const u8, tile: Tile, lanes: *mut u32) {
     let size = access.dtype.size_bytes() as isize;
     let mut column = [0u32; SQUARE];
     for first in (0..tile.rows).step_by(SQUARE) {
@@ -282,7 +292,7 @@ unsafe fn widen_down(access: &Access, from: *const u8, tile: Tile, lanes: *mut u
             // SAFETY: the column is inside the buffer, the tile inside the slot.
             unsafe {
                 let from = from.offset((j as isize * access.inner + first as isize) * size);
-                widen(access.dtype, from, 1, rows, column.as_mut_ptr());
+                widen(isa, access.dtype, from, 1, rows, column.as_mut_ptr());
                 for (i, &value) in column[..rows].iter().enumerate() {
                     *lanes.add((first + i) * tile.len + j) = value;
                 }
@@ -291,13 +301,18 @@ unsafe fn widen_down(access: &Access, from: *const u8, tile: Tile, lanes: *mut u
     }
 }
 
-/// Reads the rows of a tile, `distance` lanes apart; each of one lane that is `repeated`, or of
-/// lanes side by side.
-///
-/// # Safety
-/// As for [`widen`], for every row.
+multiversion! {
+    /// Reads the rows of a tile, `distance` lanes apart; each of one lane that is `repeated`, or
+    /// of lanes side by side.
+    ///
+    /// # Safety
+    /// As for [`widen`], for every row.
+    unsafe fn read_rows(from: *const u32, repeated: bool, distance: isize, tile: Tile,
+        lanes: *mut u32) = read_rows_inner
+}
+
 #[inline(always)]
-unsafe fn read_rows(
+unsafe fn read_rows_inner<const FMA: bool>(
     from: *const u32,
     repeated: bool,
     distance: isize,
@@ -369,12 +384,48 @@ pub(super) fn prefetch(program: &TileProgram, pointers: &Pointers, tile: Tile) {
     let _ = (program, pointers, tile);
 }
 
-/// Writes `n` lanes as elements `stride` apart.
-///
-/// # Safety
-/// As for [`widen`], the other way.
+multiversion! {
+    /// Writes rows that are side by side in a register as rows `distance` lanes apart.
+    ///
+    /// # Safety
+    /// As for [`widen`], the other way, for every row.
+    unsafe fn write_rows(lanes: *const u32, to: *mut u32, distance: isize, tile: Tile)
+        = write_rows_inner
+}
+
 #[inline(always)]
-unsafe fn narrow(dtype: DType, lanes: Source, to: *mut u8, stride: isize, n: usize) {
+unsafe fn write_rows_inner<const FMA: bool>(
+    lanes: *const u32,
+    to: *mut u32,
+    distance: isize,
+    tile: Tile,
+) {
+    for row in 0..tile.rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = lanes.add(row * tile.len);
+            copy_row(from, to.wrapping_offset(row as isize * distance), tile.len);
+        }
+    }
+}
+
+multiversion! {
+    /// Writes `n` lanes as elements `stride` apart.
+    ///
+    /// # Safety
+    /// As for [`widen`], the other way.
+    unsafe fn narrow(dtype: DType, lanes: Source, to: *mut u8, stride: isize, n: usize)
+        = narrow_inner
+}
+
+#[inline(always)]
+unsafe fn narrow_inner<const FMA: bool>(
+    dtype: DType,
+    lanes: Source,
+    to: *mut u8,
+    stride: isize,
+    n: usize,
+) {
     macro_rules! each {
         ($ty:ty, $f:expr) => {{
             let to = to.cast::<$ty>();
@@ -434,20 +485,15 @@ impl Registers {
     }
 }
 
-multiversion! {
-    /// Evaluates every register of a program over one tile.
-    ///
-    /// # Safety
-    /// Every access stays inside its buffer, `scratch` holds `scratch_lanes` lanes that nobody else
-    /// uses, no input overlaps what another thread writes meanwhile, and `registers` are those of the
-    /// program, which nothing else used since with another scratch or other contents of the buffers
-    /// that repeat.
-    unsafe fn evaluate(program: &TileProgram, pointers: &Pointers, tile: Tile, scratch: *mut u32,
-        registers: &mut Registers) = evaluate_inner
-}
-
-#[inline(always)]
-unsafe fn evaluate_inner<const FMA: bool>(
+/// Evaluates every register of a program over one tile.
+///
+/// # Safety
+/// Every access stays inside its buffer, `scratch` holds `scratch_lanes` lanes that nobody else
+/// uses, no input overlaps what another thread writes meanwhile, and `registers` are those of the
+/// program, which nothing else used since with another scratch or other contents of the buffers
+/// that repeat. The machine has the instructions.
+pub(crate) unsafe fn evaluate(
+    isa: Isa,
     program: &TileProgram,
     pointers: &Pointers,
     tile: Tile,
@@ -473,7 +519,7 @@ unsafe fn evaluate_inner<const FMA: bool>(
         if access.inner == 0 && (tile.rows == 1 || access.row == Some(0)) {
             let mut bits = 0;
             // SAFETY: the element is inside the buffer.
-            unsafe { widen(access.dtype, from, 0, 1, &raw mut bits) };
+            unsafe { widen(isa, access.dtype, from, 0, 1, &raw mut bits) };
             registers[r] = Source::Number(bits);
             continue;
         }
@@ -489,24 +535,24 @@ unsafe fn evaluate_inner<const FMA: bool>(
         }
         if is_dense {
             // SAFETY: the tile's elements are inside the buffer, n fits the slot.
-            unsafe { widen(access.dtype, from, 1, n, lanes) };
+            unsafe { widen(isa, access.dtype, from, 1, n, lanes) };
         } else if access.runs_down()
             && tile.rows > 1
             && access.row_distance(tile, &program.outer) == Some(1)
         {
             // SAFETY: as above.
-            unsafe { widen_down(access, from, tile, lanes) };
+            unsafe { widen_down(isa, access, from, tile, lanes) };
         } else if is_lane
             && matches!(access.inner, 0 | 1)
             && let Some(distance) = access.row_distance(tile, &program.outer)
         {
             // SAFETY: as above.
-            unsafe { read_rows(from.cast(), access.inner == 0, distance, tile, lanes) };
+            unsafe { read_rows(isa, from.cast(), access.inner == 0, distance, tile, lanes) };
         } else if tile.len == 1
             && let Some(stride) = access.row
         {
             // SAFETY: as above.
-            unsafe { widen(access.dtype, from, stride, n, lanes) };
+            unsafe { widen(isa, access.dtype, from, stride, n, lanes) };
         } else {
             for row in 0..tile.rows {
                 let start = access.row_offset(tile.row + row, &program.outer)
@@ -514,7 +560,8 @@ unsafe fn evaluate_inner<const FMA: bool>(
                 // SAFETY: as above, row by row.
                 unsafe {
                     let from = base.offset(start * size);
-                    widen(access.dtype, from, access.inner, tile.len, lanes.add(row * tile.len));
+                    let to = lanes.add(row * tile.len);
+                    widen(isa, access.dtype, from, access.inner, tile.len, to);
                 }
             }
         }
@@ -524,7 +571,7 @@ unsafe fn evaluate_inner<const FMA: bool>(
         // SAFETY: slots lie inside the scratch and differ from the operands' slots.
         unsafe {
             let lanes = scratch.add(program.slots[first + i] * program.tile);
-            execute::<FMA>(instruction, registers, lanes, n);
+            execute(isa, instruction, registers, lanes, n);
             registers[first + i] = Source::Lanes(lanes);
         }
     }
@@ -556,17 +603,12 @@ pub(crate) unsafe fn run_tiles(
     }
 }
 
-multiversion! {
-    /// Stores the outputs of a tile that was evaluated.
-    ///
-    /// # Safety
-    /// As for [`evaluate`]; an output may share memory with an input only element by element.
-    unsafe fn store(program: &TileProgram, pointers: &Pointers, tile: Tile, registers: &Registers)
-        = store_inner
-}
-
-#[inline(always)]
-unsafe fn store_inner<const FMA: bool>(
+/// Stores the outputs of a tile that was evaluated.
+///
+/// # Safety
+/// As for [`evaluate`]; an output may share memory with an input only element by element.
+pub(crate) unsafe fn store(
+    isa: Isa,
     program: &TileProgram,
     pointers: &Pointers,
     tile: Tile,
@@ -584,14 +626,9 @@ unsafe fn store_inner<const FMA: bool>(
         {
             let start = access.row_offset(tile.row, &program.outer) + tile.start as isize;
             let to = base.cast::<u32>().wrapping_offset(start);
-            for row in 0..tile.rows {
-                // SAFETY: outputs stay inside their buffers; the register has a lane for every
-                // element of the tile.
-                unsafe {
-                    let from = lanes.add(row * tile.len);
-                    copy_row(from, to.wrapping_offset(row as isize * distance), tile.len);
-                }
-            }
+            // SAFETY: outputs stay inside their buffers; the register has a lane for every
+            // element of the tile.
+            unsafe { write_rows(isa, lanes, to, distance, tile) };
             continue;
         }
         let steps = if dense { 1 } else { tile.rows };
@@ -605,7 +642,9 @@ unsafe fn store_inner<const FMA: bool>(
                 number => number,
             };
             // SAFETY: outputs stay inside their buffers.
-            unsafe { narrow(access.dtype, source, base.offset(start * size), access.inner, n) };
+            unsafe {
+                narrow(isa, access.dtype, source, base.offset(start * size), access.inner, n);
+            }
         }
     }
 }

@@ -69,10 +69,17 @@ pub(super) struct MicroKernel {
     pub masks: bool,
     /// Makes what was written past the caches visible before what is written next.
     pub fence: fn(),
-    /// For `i + 1` rows: all columns, fewer than all, and at most one vector.
-    pub full: &'static [Run],
-    pub part: &'static [Run],
-    pub narrow: &'static [Run],
+    /// For so many rows, from all of a tile's down to one.
+    pub heights: &'static [Height],
+}
+
+/// Kernels for a number of rows.
+pub(super) struct Height {
+    pub rows: usize,
+    /// For all columns, for fewer than all, and for at most one vector.
+    pub full: Run,
+    pub part: Run,
+    pub narrow: Run,
 }
 
 impl MicroKernel {
@@ -144,8 +151,10 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bo
         let mut sums = [[L::zero(); VECTORS]; ROWS];
         // Every third row; the two after it are at one and two times the distance of rows, which
         // is how processors can address them.
-        let mut a: [*const u8; 4] =
-            std::array::from_fn(|i| t.a.wrapping_offset(3 * i as isize * t.a_row));
+        let mut a = [t.a; 4];
+        for i in 1..4 {
+            a[i] = a[i - 1].wrapping_offset(3 * t.a_row);
+        }
         let mut b = t.b;
         let mut ahead = t.ahead.start;
         let mut left = t.depth;
@@ -165,17 +174,23 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const PART: bo
             ahead = ahead.wrapping_offset(t.ahead.step);
             let here = left.min(STRIDE_AHEAD);
             for _ in 0..here {
-                let columns: [L::Operand; VECTORS] = std::array::from_fn(|v| {
+                let column = |v: usize| {
                     let from = b.wrapping_add(v * L::LANES * 4);
                     if PART { L::load_part(from, count(v)) } else { L::load(from) }
-                });
+                };
+                let mut columns = [column(0); VECTORS];
+                for v in 1..VECTORS {
+                    columns[v] = column(v);
+                }
                 for r in 0..ROWS {
                     let x = L::splat(a[r / 3].wrapping_offset((r % 3) as isize * t.a_row));
                     for v in 0..VECTORS {
                         sums[r][v] = L::multiply_add(x, columns[v], sums[r][v]);
                     }
                 }
-                a = a.map(|a| a.wrapping_offset(t.a_step));
+                for a in &mut a {
+                    *a = a.wrapping_offset(t.a_step);
+                }
                 b = b.wrapping_offset(t.b_step);
             }
             left -= here;
@@ -210,19 +225,29 @@ macro_rules! kernel {
     };
 }
 
-/// The kernels for every number of rows.
+/// The kernels for numbers of rows, the largest first, that make up any other: each of those is
+/// as much to compile as all of the planner's rules together.
 macro_rules! kernels {
-    ($name:ident, $vectors:literal, $lanes:literal, $pair:literal, $masks:literal, $fence:expr, $($rows:literal)*) => {
+    ($name:ident, $vectors:literal, $lanes:literal, $pair:literal, $masks:literal, $fence:expr, $most:literal $($rows:literal)*) => {
         super::MicroKernel {
-            rows: [$($rows),*].len(),
+            rows: $most,
             columns: $vectors * $lanes,
             lanes: $lanes,
             pair: $pair,
             masks: $masks,
             fence: $fence,
-            full: &[$($name::<$rows, $vectors, false>),*],
-            part: &[$($name::<$rows, $vectors, true>),*],
-            narrow: &[$($name::<$rows, 1, true>),*],
+            heights: &[
+                kernels!(height $name, $vectors, $most),
+                $(kernels!(height $name, $vectors, $rows)),*
+            ],
+        }
+    };
+    (height $name:ident, $vectors:literal, $rows:literal) => {
+        super::Height {
+            rows: $rows,
+            full: $name::<$rows, $vectors, false>,
+            part: $name::<$rows, $vectors, true>,
+            narrow: $name::<$rows, 1, true>,
         }
     };
 }
@@ -236,11 +261,10 @@ mod x86 {
     use super::{Lanes, MicroKernel};
     use std::arch::x86_64::*;
 
-    pub(super) static AVX512: MicroKernel =
-        kernels!(avx512, 2, 16, 1, true, fence, 1 2 3 4 5 6 7 8 9 10 11 12);
+    pub(super) static AVX512: MicroKernel = kernels!(avx512, 2, 16, 1, true, fence, 12 8 4 2 1);
     pub(super) static AVX512_BF16: MicroKernel =
-        kernels!(avx512_bf16, 2, 16, 2, true, fence, 1 2 3 4 5 6 7 8 9 10 11 12);
-    pub(super) static AVX2: MicroKernel = kernels!(avx2, 2, 8, 1, false, fence, 1 2 3 4 5 6);
+        kernels!(avx512_bf16, 2, 16, 2, true, fence, 12 8 4 2 1);
+    pub(super) static AVX2: MicroKernel = kernels!(avx2, 2, 8, 1, false, fence, 6 4 2 1);
 
     kernel!(avx512, Avx512, "avx512f,avx2,fma");
     kernel!(avx512_bf16, Avx512Bf16, "avx512f,avx512bw,avx512bf16,avx2,fma");
@@ -426,10 +450,9 @@ mod arm {
     use super::{Lanes, MicroKernel};
     use std::arch::aarch64::*;
 
-    pub(super) static NEON: MicroKernel = kernels!(neon, 3, 4, 1, false, || {}, 1 2 3 4 5 6 7 8);
+    pub(super) static NEON: MicroKernel = kernels!(neon, 3, 4, 1, false, || {}, 8 4 2 1);
 
-    pub(super) static NEON_BF16: MicroKernel =
-        kernels!(neon_bf16, 3, 4, 2, false, || {}, 1 2 3 4 5 6 7 8);
+    pub(super) static NEON_BF16: MicroKernel = kernels!(neon_bf16, 3, 4, 2, false, || {}, 8 4 2 1);
 
     kernel!(neon, Neon, "neon");
     kernel!(neon_bf16, NeonBf16, "neon,bf16");
@@ -535,7 +558,7 @@ mod portable {
     use super::{Lanes, MicroKernel};
     use crate::kernels::isa::{BASELINE_FMA, fma};
 
-    pub(super) static PORTABLE: MicroKernel = kernels!(portable, 1, 8, 1, false, || {}, 1 2 3 4);
+    pub(super) static PORTABLE: MicroKernel = kernels!(portable, 1, 8, 1, false, || {}, 4 2 1);
 
     kernel!(portable, Portable);
 

@@ -26,7 +26,7 @@ use super::isa::Isa;
 use crate::pool::Pool;
 use crate::precision::Precision;
 use blocks::{Blocks, Region};
-use microkernel::{MicroKernel, Tile};
+use microkernel::{Height, MicroKernel, Tile};
 use orion_tensor::DType;
 use pack::Source;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -420,20 +420,27 @@ impl Product {
         let mut ahead = next.steps(lanes);
         for first in (0..columns.1).step_by(kernel.columns) {
             let width = kernel.columns.min(columns.1 - first);
-            let kernels = if width == kernel.columns {
-                kernel.full
-            } else if width <= kernel.lanes {
-                kernel.narrow
-            } else {
-                kernel.part
+            let of_width = |height: &Height| {
+                if width == kernel.columns {
+                    height.full
+                } else if width <= kernel.lanes {
+                    height.narrow
+                } else {
+                    height.part
+                }
             };
             let b = b.wrapping_offset((first / kernel.columns) as isize * b_tile);
-            for row in (0..rows.1).step_by(kernel.rows) {
-                let height = kernel.rows.min(rows.1 - row);
+            let mut row = 0;
+            while row < rows.1 {
+                let inside = row % kernel.rows;
+                let left = (rows.1 - row).min(kernel.rows - inside);
+                let fits = |height: &&Height| height.rows <= left;
+                let height = kernel.heights.iter().find(fits).expect("the last is one row");
                 let c = self.c.pointer.wrapping_offset((rows.0 + row) as isize * self.c.row);
+                let a = a.wrapping_offset((row / kernel.rows) as isize * a_tile);
                 let tile = Tile {
                     depth: lanes,
-                    a: a.wrapping_offset((row / kernel.rows) as isize * a_tile),
+                    a: a.wrapping_offset(inside as isize * a_row),
                     a_row,
                     a_step,
                     b,
@@ -447,7 +454,8 @@ impl Product {
                 };
                 // SAFETY: the tile is inside the block; `MicroKernel::of` chose what this
                 // machine has.
-                unsafe { kernels[height - 1](&tile) };
+                unsafe { of_width(height)(&tile) };
+                row += height.rows;
             }
         }
     }
