@@ -1,17 +1,19 @@
 //! The command line as types. What the flags do is in `commands`.
 
+mod artifact;
 mod bench;
 mod lint;
 mod neural_engine;
 mod text;
 
+pub(crate) use artifact::{Artifact, ArtifactEval, ArtifactLoad, ArtifactSave};
 pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel,
 };
 pub(crate) use lint::{Estimate, EstimateFormat, Lint, LintFormat, ModelTask, OfModel, Residency};
 pub(crate) use neural_engine::{Doctor, Probe};
-pub(crate) use text::{Convert, Detokenize, ModelFormat, NumberType, Tokenize};
+pub(crate) use text::{Convert, Detokenize, Init, ModelFormat, NumberType, Tokenize};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
@@ -64,6 +66,11 @@ pub(crate) enum Command {
     Detokenize(Detokenize),
     /// Write a model in another format
     Convert(Convert),
+    /// Write a model of random weights
+    Init(Init),
+    /// Write, read or measure an int8 artifact of Parameter Golf, against its limit of 16 MB
+    #[command(subcommand)]
+    Artifact(Artifact),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
     Compile(Compile),
     /// Print, check, convert, compare, describe or run a MIL program

@@ -46,6 +46,8 @@ fn main() -> Exit {
         Command::Tokenize(a) => commands::tokenize::tokenize(&a, &printer),
         Command::Detokenize(a) => commands::tokenize::detokenize(&a, &printer),
         Command::Convert(a) => commands::convert::convert(&a, &printer),
+        Command::Init(a) => commands::init::init(&a, &printer),
+        Command::Artifact(a) => commands::artifact::artifact(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),
         Command::Lint(a) => commands::lint::lint(&a, &printer),

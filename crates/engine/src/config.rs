@@ -344,6 +344,17 @@ impl ConfigLayers {
         config.check()?;
         Ok(config)
     }
+
+    /// The network of the finished page, whatever the rest says.
+    ///
+    /// # Errors
+    /// When sizes do not fit together.
+    pub fn finish_model(self) -> Result<Network> {
+        let config: TrainConfig = Value::Table(self.table)
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::new(ErrorKind::Config, e.message().to_owned()))?;
+        config.model.network()
+    }
 }
 
 fn unknown(key: &str) -> Error {

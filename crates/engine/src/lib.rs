@@ -2,6 +2,7 @@
 //!
 //! Nothing here names a concrete device or prints: callers hand in a device and listen to events.
 
+mod artifact;
 mod byte_counts;
 mod chat;
 mod checkpoint;
@@ -21,6 +22,7 @@ mod sampler;
 mod tokenizer;
 mod train;
 
+pub use artifact::{load_artifact, quantize_model};
 pub use byte_counts::ByteCounts;
 pub use chat::{ChatTemplate, Message, StopStrings};
 pub use checkpoint::newest_checkpoint;

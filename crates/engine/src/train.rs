@@ -635,11 +635,5 @@ pub fn initial_values(spec: &ParameterSpec, random: &mut Random) -> Vec<f32> {
 /// # Errors
 /// When the path holds no model that can be used.
 pub fn load_model(path: &Path) -> Result<LoadedModel> {
-    orion_models::load(path).map_err(|e| {
-        let error = Error::new(ErrorKind::File, e.to_string());
-        match e.way_out() {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
-    })
+    orion_models::load(path).map_err(|e| crate::artifact::of_models(&e))
 }

@@ -10,6 +10,7 @@
 mod error;
 mod finite;
 pub mod gguf;
+pub mod golf_artifact;
 mod hf_config;
 pub mod llama2c;
 pub mod llmc;
@@ -20,11 +21,13 @@ pub mod run_directory;
 pub mod safetensors;
 mod state;
 pub mod tokens;
+mod torch;
 mod transpose;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finite::check_finite;
 pub use gguf::Gguf;
+pub use golf_artifact::GolfArtifact;
 pub use hf_config::{
     ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
 };

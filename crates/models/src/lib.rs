@@ -23,7 +23,9 @@ pub use golfwide::{GolfWideConfig, HeadMap};
 pub use gpt2::Gpt2Config;
 pub use graph::{Graph, WeightIndex};
 pub use llama::LlamaConfig;
-pub use load::{LoadError, LoadedModel, gguf_name, hugging_face_name, load, meta_name};
+pub use load::{
+    LoadError, LoadedModel, gguf_name, hugging_face_name, load, load_golf_artifact, meta_name,
+};
 pub use network::{ConfigError, Initialization, Network, ParameterSpec, StepShape, program_name};
 pub use presets::{PRESETS, Preset, preset};
 pub use qwen3::Qwen3Config;

@@ -2,6 +2,8 @@
 
 use super::Format;
 use clap::{Args, ValueEnum};
+use orion_engine::Numbers;
+use orion_tensor::DType;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -84,6 +86,29 @@ pub(crate) struct Convert {
     pub(crate) context: Option<NonZeroUsize>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Shape of the model: a preset such as gpt2-124m, or a TOML file with the sizes
+    #[arg(value_name = "PRESET|FILE")]
+    pub(crate) shape: String,
+
+    /// Directory to create, as Hugging Face's libraries read it
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Seed of the weights
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// How numbers are kept [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<NumberType>,
+
+    /// Tokenizer to write with the model
+    #[arg(long, value_name = "FILE|MODEL")]
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
 /// Formats that models are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModelFormat {
@@ -97,6 +122,18 @@ pub(crate) enum ModelFormat {
     Llmc,
     /// A Core ML package of the program that takes one token at a time
     Mlpackage,
+}
+
+impl NumberType {
+    /// The same for the library that writes them.
+    pub(crate) fn numbers(self) -> Numbers {
+        match self {
+            Self::F32 => Numbers::Float(DType::F32),
+            Self::F16 => Numbers::Float(DType::F16),
+            Self::Bf16 => Numbers::Float(DType::BF16),
+            Self::Q8_0 => Numbers::Q8_0,
+        }
+    }
 }
 
 /// How numbers are kept.

@@ -2,8 +2,7 @@ use crate::arguments::{Convert, ModelFormat, NumberType};
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::printer::Printer;
-use orion_engine::{Numbers, Target, load_model, model_bytes, open_tokenizer};
-use orion_tensor::DType;
+use orion_engine::{Target, load_model, model_bytes, open_tokenizer};
 use std::num::NonZeroUsize;
 
 /// Length of caches unless asked otherwise, or shorter when the model takes less.
@@ -27,12 +26,7 @@ pub(crate) fn convert(arguments: &Convert, printer: &Printer) -> Result {
         .filter(|_| takes_tokenizer && !arguments.no_tokenizer)
         .map(|path| open_tokenizer(path, model.network.vocab_size()))
         .transpose()?;
-    let numbers = arguments.dtype.map(|dtype| match dtype {
-        NumberType::F32 => Numbers::Float(DType::F32),
-        NumberType::F16 => Numbers::Float(DType::F16),
-        NumberType::Bf16 => Numbers::Float(DType::BF16),
-        NumberType::Q8_0 => Numbers::Q8_0,
-    });
+    let numbers = arguments.dtype.map(NumberType::numbers);
     let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
     let written = orion_engine::convert(
         &model,

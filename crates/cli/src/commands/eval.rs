@@ -4,16 +4,34 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    ByteCounts, EvaluationShape, LoadedModel, WindowRule, evaluate, load_model, open_tokenizer,
+    ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate, load_model,
+    open_tokenizer,
 };
 use orion_formats::TokenFile;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
+    let measured = measure(arguments, load_model(&arguments.model)?, printer)?;
+    match arguments.format {
+        Format::Text => measured.print(printer)?,
+        Format::Json => printer.data_line(measured.to_json())?,
+    }
+    Ok(Exit::Success)
+}
+
+/// What came out, and how.
+pub(crate) struct Measured {
+    result: Evaluation,
+    seq: usize,
+    device: String,
+}
+
+/// Measures a model as the arguments say.
+pub(crate) fn measure(arguments: &Eval, model: LoadedModel, printer: &Printer) -> Result<Measured> {
     let (products, storage) = kept(arguments.precision);
     let device = device(&arguments.device, products)?;
-    let model = LoadedModel { storage, ..load_model(&arguments.model)? };
+    let model = LoadedModel { storage, ..model };
     let file = TokenFile::open(&arguments.data)?;
     file.check_vocab(model.network.vocab_size()).context(arguments.data.display())?;
     let seq = arguments.seq.map_or(model.network.max_positions(), NonZeroUsize::get);
@@ -40,26 +58,33 @@ pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
         progress.set(done, String::new());
     })?;
     drop(progress);
-    match arguments.format {
-        Format::Text => {
-            printer.data_line(format_args!("loss        {:.6}", result.loss))?;
-            printer.data_line(format_args!("perplexity  {:.4}", result.perplexity()))?;
-            printer.data_line(format_args!("tokens      {}", result.tokens))?;
-            if let (Some(bytes), Some(bits)) = (result.bytes, result.bits_per_byte()) {
-                printer.data_line(format_args!("bytes       {bytes}"))?;
-                printer.data_line(format_args!("bits/byte   {bits:.6}"))?;
-            }
+    Ok(Measured { result, seq, device: device.name().to_owned() })
+}
+
+impl Measured {
+    pub(crate) fn print(&self, printer: &Printer) -> Result<()> {
+        let result = &self.result;
+        printer.data_line(format_args!("loss        {:.6}", result.loss))?;
+        printer.data_line(format_args!("perplexity  {:.4}", result.perplexity()))?;
+        printer.data_line(format_args!("tokens      {}", result.tokens))?;
+        if let (Some(bytes), Some(bits)) = (result.bytes, result.bits_per_byte()) {
+            printer.data_line(format_args!("bytes       {bytes}"))?;
+            printer.data_line(format_args!("bits/byte   {bits:.6}"))?;
         }
-        Format::Json => printer.data_line(json!({
+        Ok(())
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let result = &self.result;
+        json!({
             "loss": result.loss,
             "perplexity": result.perplexity(),
             "tokens": result.tokens,
             "windows": result.windows,
             "bytes": result.bytes,
             "bits_per_byte": result.bits_per_byte(),
-            "seq": seq,
-            "device": device.name(),
-        }))?,
+            "seq": self.seq,
+            "device": self.device,
+        })
     }
-    Ok(Exit::Success)
 }

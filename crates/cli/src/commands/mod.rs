@@ -1,5 +1,6 @@
 //! One file a verb.
 
+pub(crate) mod artifact;
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod compile;
@@ -8,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod estimate;
 pub(crate) mod eval;
+pub(crate) mod init;
 pub(crate) mod lint;
 pub(crate) mod mil;
 pub(crate) mod quickstart;

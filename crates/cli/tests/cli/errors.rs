@@ -52,7 +52,7 @@ fn a_file_that_is_no_model() {
 
     ----- stderr -----
     error: note.bin: this is a text file, no model
-    hint: a model is a .gguf file, a .bin file of llama2.c or llm.c, a Hugging Face directory with config.json and safetensors, or a run or checkpoint directory
+    hint: a model is a .gguf file, a .bin file of llama2.c or llm.c, a Hugging Face directory with config.json and safetensors, a Parameter Golf artifact, or a run or checkpoint directory
     ");
 }
 

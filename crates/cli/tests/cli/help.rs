@@ -13,6 +13,11 @@ fn every_verb_has_a_help_page() {
         "tokenize",
         "detokenize",
         "convert",
+        "init",
+        "artifact",
+        "artifact save",
+        "artifact load",
+        "artifact eval",
         "compile",
         "mil",
         "mil print",
@@ -65,6 +70,8 @@ fn the_first_page_lists_the_verbs() {
       tokenize    Turn text into token ids
       detokenize  Turn token ids into text
       convert     Write a model in another format
+      init        Write a model of random weights
+      artifact    Write, read or measure an int8 artifact of Parameter Golf, against its limit of 16 MB
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
       mil         Print, check, convert, compare, describe or run a MIL program
       lint        Say what the Apple Neural Engine will refuse, run elsewhere or get wrong

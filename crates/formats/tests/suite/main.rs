@@ -2,6 +2,7 @@
 
 mod configs;
 mod gguf;
+mod golf_artifacts;
 mod llmc;
 mod run_directories;
 mod support;

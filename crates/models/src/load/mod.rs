@@ -1,11 +1,13 @@
 //! From files to a network with its parameters.
 
 mod gguf;
+mod golf_artifact;
 mod hugging_face;
 mod llama2c;
 mod llmc;
 
 pub use gguf::gguf_name;
+pub use golf_artifact::load_golf_artifact;
 pub use llama2c::{hugging_face_name, meta_name};
 
 use crate::{Network, ParameterSpec, WeightIndex, WeightStorage};
@@ -97,9 +99,10 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Loads a model: a GGUF file, a `.bin` of llama2.c or llm.c, a directory as Hugging Face's libraries write
-/// it, with `config.json` and one or several `.safetensors`, or a run directory (its newest
-/// complete checkpoint). What it is, its contents say.
+/// Loads a model: a GGUF file, a `.bin` of llama2.c or llm.c, an artifact of Parameter Golf's
+/// baseline, a directory as Hugging Face's libraries write it, with `config.json` and one or
+/// several `.safetensors`, or a run directory (its newest complete checkpoint). What it is, its
+/// contents say.
 ///
 /// # Errors
 /// When the path is none of these, a file is damaged, or parameters are missing, left over, of
@@ -120,6 +123,9 @@ pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     if orion_formats::llmc::is_llmc(&start) {
         return llmc::load(path);
     }
+    if orion_formats::golf_artifact::is_golf_artifact(&start) {
+        return load_golf_artifact(path, None);
+    }
     if let Some(found) = other_kind(&start) {
         return Err(LoadError::new(path, format!("this is {found}, no model")).hint(MODELS));
     }
@@ -128,7 +134,7 @@ pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
 
 /// What a model can be, for people whose path is none.
 const MODELS: &str = "a model is a .gguf file, a .bin file of llama2.c or llm.c, a Hugging Face directory \
-                      with config.json and safetensors, or a run or checkpoint directory";
+                      with config.json and safetensors, a Parameter Golf artifact, or a run or checkpoint directory";
 
 /// What a file is that people may take for a model, by its first bytes.
 fn other_kind(start: &[u8]) -> Option<&'static str> {
@@ -136,9 +142,6 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
         let bytes = start.get(4 * at..4 * at + 4)?;
         Some(i32::from_le_bytes(bytes.try_into().ok()?))
     };
-    if start.starts_with(b"PK\x03\x04") {
-        return Some("a zip archive, perhaps a checkpoint of PyTorch");
-    }
     match word(0)? {
         20240520 | 20240801 => return Some("a file of tokens"),
         20240328 => return Some("a tokenizer of llm.c"),

@@ -1,0 +1,33 @@
+use crate::arguments::{Init, NumberType};
+use crate::exit::Exit;
+use crate::failure::{Context, Result};
+use crate::printer::Printer;
+use orion_engine::{
+    ConfigLayers, LoadedModel, Target, convert, initialize, model_bytes, network_of_preset,
+    open_tokenizer,
+};
+
+/// Writes a model of random weights, the ones that training would begin with.
+pub(crate) fn init(arguments: &Init, printer: &Printer) -> Result {
+    let network = if arguments.shape.ends_with(".toml") {
+        let text = std::fs::read_to_string(&arguments.shape).context(&arguments.shape)?;
+        let mut layers = ConfigLayers::default();
+        layers.add_toml(&text).context(&arguments.shape)?;
+        layers.finish_model().context(&arguments.shape)?
+    } else {
+        network_of_preset(&arguments.shape)?
+    };
+    let tokenizer = arguments.tokenizer.as_deref();
+    let tokenizer = tokenizer.map(|path| open_tokenizer(path, network.vocab_size())).transpose()?;
+    let parameters = initialize(&network, arguments.seed);
+    let model = LoadedModel::new(network, parameters);
+    let numbers = arguments.dtype.map(NumberType::numbers);
+    let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
+    let (target, out) = (Target::SafeTensors, &arguments.out);
+    convert(&model, tokenizer.as_ref(), target, numbers, out, &mut |bytes| {
+        bar.set(bytes, out.display().to_string());
+    })?;
+    drop(bar);
+    printer.data_line(out.display())?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,41 @@
+//! Artifacts of Parameter Golf: models in int8 within a limit of size.
+
+use crate::{Error, ErrorKind, LoadedModel, Result};
+use orion_formats::{ConfigFile, GolfArtifact};
+use orion_models::{LoadError, Network};
+use std::path::Path;
+
+/// A model quantized as the baseline does it, tensors in the order of the network's parameters.
+///
+/// # Errors
+/// When a number does not fit fp16 where the format wants it.
+pub fn quantize_model(model: &LoadedModel) -> Result<GolfArtifact> {
+    let specs = model.network.parameters();
+    let tensors = specs.iter().map(|spec| (&*spec.name, &model.parameters[&spec.name]));
+    GolfArtifact::of(tensors).map_err(|e| Error::new(ErrorKind::Mismatch, e.to_string()))
+}
+
+/// Loads an artifact as the weights it stands for. Which network it is, the file `config` says, a
+/// `config.json`; without one it is the baseline.
+///
+/// # Errors
+/// When a file cannot be read or is damaged, or the tensors are another network's.
+pub fn load_artifact(path: &Path, config: Option<&Path>) -> Result<LoadedModel> {
+    let network = config.map(network).transpose()?;
+    orion_models::load_golf_artifact(path, network).map_err(|e| of_models(&e))
+}
+
+fn network(path: &Path) -> Result<Network> {
+    let file = ConfigFile::open(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+    Network::from_config_file(&file)
+        .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(path))
+}
+
+/// An error of `models`, with its way out.
+pub(crate) fn of_models(error: &LoadError) -> Error {
+    let told = Error::new(ErrorKind::File, error.to_string());
+    match error.way_out() {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
+}
