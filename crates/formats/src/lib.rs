@@ -16,6 +16,7 @@ pub mod llama2c;
 pub mod llmc;
 mod mapped;
 pub mod npy;
+pub mod peft;
 mod rope;
 pub mod run_directory;
 pub mod safetensors;
@@ -32,6 +33,7 @@ pub use hf_config::{
     ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
 };
 pub use mapped::map_file;
+pub use peft::{LoraMatrices, PeftAdapter, PeftConfig, TargetModules};
 pub use rope::{rope_half_to_interleaved, rope_interleaved_to_half};
 pub use run_directory::{Checkpoint, CheckpointWriter, RunDirectory};
 pub use safetensors::SafeTensors;

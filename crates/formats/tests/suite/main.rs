@@ -4,6 +4,7 @@ mod configs;
 mod gguf;
 mod golf_artifacts;
 mod llmc;
+mod peft;
 mod run_directories;
 mod support;
 mod token_files;
