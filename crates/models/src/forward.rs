@@ -1,6 +1,7 @@
 //! The parts that the programs of every network share: where tokens and positions come from, and
 //! what attention looks back on.
 
+use crate::adapter::{LinearLayer, SCALE, matrix_names};
 use crate::{Graph, StepShape, WeightIndex};
 use orion_mil::composite::{HeadShape, RotaryPairs};
 use orion_mil::op::Reduction;
@@ -10,6 +11,9 @@ use std::ops::{Deref, DerefMut};
 
 const COSINES: &str = "rotary.cosines";
 const SINES: &str = "rotary.sines";
+
+/// What Hugging Face's networks call the layer that gives the logits.
+const CLASSIFIER_MODULE: &str = "lm_head";
 
 /// The attention of a network, the same in all of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +100,10 @@ pub(crate) struct Forward<'a> {
     past: Past,
     /// Caches with their new columns, and the names of output and input.
     caches: Vec<(ValueId, [String; 2])>,
+    /// The linear layers so far.
+    linear_layers: Vec<LinearLayer>,
+    /// The factors of adapters, once one was asked for.
+    adapter_scale: Option<ValueId>,
 }
 
 impl Deref for Forward<'_> {
@@ -128,8 +136,7 @@ impl<'a> Forward<'a> {
         let positions = b.ints(&row.repeat(sequences));
         let angles = rotary.map(|r| angles(&mut graph, r, positions));
         let past = Past::Nothing { mask };
-        let (attention, caches) = (attention, Vec::new());
-        Self { graph, tokens, positions, attention, angles, past, caches }
+        Self::begin(graph, [tokens, positions], attention, angles, past)
     }
 
     /// The beginning of a program over the next tokens of sequences that have caches.
@@ -159,7 +166,29 @@ impl<'a> Forward<'a> {
         let positions = if count == 1 { parts[0] } else { b.concat(&parts, 0) };
         let angles = rotary.map(|r| angles(&mut graph, r, positions));
         let past = Past::Caches { context, sequences };
-        Self { graph, tokens, positions, attention, angles, past, caches: Vec::new() }
+        Self::begin(graph, [tokens, positions], attention, angles, past)
+    }
+
+    fn begin(
+        graph: Graph<'a>,
+        [tokens, positions]: [ValueId; 2],
+        attention: AttentionShape,
+        angles: Option<(ValueId, ValueId, RotaryPairs)>,
+        past: Past,
+    ) -> Self {
+        let (caches, linear_layers) = (Vec::new(), Vec::new());
+        let adapter_scale = None;
+        Self {
+            graph,
+            tokens,
+            positions,
+            attention,
+            angles,
+            past,
+            caches,
+            linear_layers,
+            adapter_scale,
+        }
     }
 
     /// The parameter of that name, as fp32.
@@ -175,18 +204,91 @@ impl<'a> Forward<'a> {
     /// `weight · x` for the parameter `{name}` of shape `[O, I]`: x `[1, I, 1, N]`, result
     /// `[1, O, 1, N]`.
     pub(crate) fn linear(&mut self, name: &str, x: ValueId, outputs: usize) -> ValueId {
-        let inputs = self.shape(x)[1];
-        let weight = self.parameter(name, &[outputs, inputs]);
-        self.linear_as_conv(x, weight, None)
+        let module = name.strip_suffix(".weight").unwrap_or(name);
+        self.layer(module, name, None, x, outputs)
     }
 
     /// `weight · x + bias` for the parameters `{name}.weight` `[O, I]` and `{name}.bias` `[O]`: x
     /// `[1, I, 1, N]`, result `[1, O, 1, N]`.
     pub(crate) fn linear_with_bias(&mut self, name: &str, x: ValueId, outputs: usize) -> ValueId {
+        let bias = format!("{name}.bias");
+        self.layer(name, &format!("{name}.weight"), Some(&bias), x, outputs)
+    }
+
+    /// [`Forward::linear`] for the layer that gives the logits, whose parameter may be the
+    /// embedding.
+    pub(crate) fn classifier(&mut self, name: &str, x: ValueId, vocabulary: usize) -> ValueId {
+        self.layer(CLASSIFIER_MODULE, name, None, x, vocabulary)
+    }
+
+    fn layer(
+        &mut self,
+        module: &str,
+        parameter: &str,
+        bias: Option<&str>,
+        x: ValueId,
+        outputs: usize,
+    ) -> ValueId {
         let inputs = self.shape(x)[1];
-        let weight = self.parameter(&format!("{name}.weight"), &[outputs, inputs]);
-        let bias = self.parameter(&format!("{name}.bias"), &[outputs]);
-        self.linear_as_conv(x, weight, Some(bias))
+        self.linear_layers.push(LinearLayer {
+            module: module.to_owned(),
+            parameter: parameter.to_owned(),
+            outputs,
+            inputs,
+        });
+        let weight = self.parameter(parameter, &[outputs, inputs]);
+        let bias = bias.map(|bias| self.parameter(bias, &[outputs]));
+        let y = self.linear_as_conv(x, weight, bias);
+        match self.graph.adapters() {
+            Some(adapters) if adapters.modules.contains(module) => {
+                let rank = adapters.rank;
+                self.adapt(module, rank, x, y)
+            }
+            _ => y,
+        }
+    }
+
+    /// `y + B · (scale ⊙ A · x)`: products, because the Neural Engine takes computed operands
+    /// there and not in convolutions.
+    fn adapt(&mut self, module: &str, rank: usize, x: ValueId, y: ValueId) -> ValueId {
+        let (inputs, outputs) = (self.shape(x)[1], self.shape(y)[1]);
+        let [a, b] = matrix_names(module);
+        let a = self.parameter(&a, &[rank, inputs]);
+        let b = self.parameter(&b, &[outputs, rank]);
+        let inner = self.linear_as_matmul(x, a);
+        let inner = self.scaled(inner, rank);
+        let change = self.linear_as_matmul(inner, b);
+        self.add(y, change)
+    }
+
+    /// `inner` `[1, R, 1, N]` times the factors of adapters, which are of each sequence.
+    fn scaled(&mut self, inner: ValueId, rank: usize) -> ValueId {
+        let sequences = match &self.past {
+            Past::Caches { sequences, .. } => sequences.len(),
+            Past::Nothing { .. } => 1,
+        };
+        let tokens = self.shape(inner)[3];
+        let scale = match self.adapter_scale {
+            Some(scale) => scale,
+            None => {
+                let scale = self.input(SCALE, TensorType::new(DType::F32, &[rank, sequences]));
+                self.adapter_scale = Some(scale);
+                scale
+            }
+        };
+        if sequences == 1 || sequences == tokens {
+            let scale = self.reshape(scale, &[1, rank, 1, sequences]);
+            return self.mul(inner, scale);
+        }
+        let scale = self.reshape(scale, &[1, rank, sequences, 1]);
+        let each = self.reshape(inner, &[1, rank, sequences, tokens / sequences]);
+        let each = self.mul(each, scale);
+        self.reshape(each, &[1, rank, 1, tokens])
+    }
+
+    /// The linear layers of the program so far, in the order in which they are used.
+    pub(crate) fn into_linear_layers(self) -> Vec<LinearLayer> {
+        self.linear_layers
     }
 
     /// Turns every head of x `[1, H·D, 1, N]` by its position.
@@ -264,12 +366,23 @@ impl<'a> Forward<'a> {
         self.gather(x, last, 3)
     }
 
-    /// Ends a program over whole sequences with their loss; see [`crate::Network::loss`].
-    pub(crate) fn finish_with_loss(mut self, logits: ValueId) -> orion_mil::Function {
+    /// Ends a program over whole sequences with their loss; see [`crate::Network::loss`] and
+    /// [`crate::Network::weighted_loss`].
+    pub(crate) fn finish_with_loss(
+        mut self,
+        logits: ValueId,
+        weighted: bool,
+    ) -> orion_mil::Function {
         let count = self.shape(logits)[3];
         let targets = self.input("targets", TensorType::new(DType::I32, &[count]));
         let losses = self.cross_entropy(logits, targets);
-        let loss = self.reduce(Reduction::Mean, losses, &[0], true);
+        let loss = if weighted {
+            let weights = self.input("weights", TensorType::new(DType::F32, &[count]));
+            let shares = self.mul(losses, weights);
+            self.reduce(Reduction::Sum, shares, &[0], true)
+        } else {
+            self.reduce(Reduction::Mean, losses, &[0], true)
+        };
         self.rename(losses, "token_losses");
         self.rename(loss, "loss");
         self.graph.builder.finish(&[loss, losses])

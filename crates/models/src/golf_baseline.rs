@@ -228,7 +228,7 @@ impl Architecture for GolfBaselineConfig {
     fn classify(&self, f: &mut Forward<'_>, x: ValueId) -> ValueId {
         let normal = f.rms_normalize(x, self.norm_epsilon);
         let classifier = if self.tied { EMBEDDING } else { CLASSIFIER };
-        let logits = f.linear(classifier, normal, self.vocab_size);
+        let logits = f.classifier(classifier, normal, self.vocab_size);
         f.softcap(logits, self.logit_softcap)
     }
 }

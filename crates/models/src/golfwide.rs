@@ -173,6 +173,6 @@ impl Architecture for GolfWideConfig {
 
     fn classify(&self, f: &mut Forward<'_>, x: ValueId) -> ValueId {
         let normal = self.norm(f, FINAL_NORM, x);
-        f.linear(EMBEDDING, normal, self.vocab_size)
+        f.classifier(EMBEDDING, normal, self.vocab_size)
     }
 }

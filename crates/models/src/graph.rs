@@ -1,15 +1,17 @@
-use crate::program_name;
+use crate::{AdapterShape, program_name};
 use crate::storage::{QuantizedMatrix, WeightStorage, convert, quantize_rows};
 use orion_mil::op::Constexpr;
 use orion_mil::{Builder, Op, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_tensor::{DType, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
-/// Tensors in a weight file, by name: what a program can name as constants.
+/// Tensors in a weight file, by name: what a program can name as constants; and which of its
+/// linear layers take adapters.
 #[derive(Debug, Clone, Default)]
 pub struct WeightIndex {
     entries: BTreeMap<String, Entry>,
     weights: Weights,
+    adapters: Option<AdapterShape>,
 }
 
 /// A tensor in the weight file: its type and offset.
@@ -76,6 +78,16 @@ impl WeightIndex {
         assert!(taken.is_none(), "weight {name} is given twice");
     }
 
+    /// The same for programs whose linear layers take adapters.
+    pub fn with_adapters(self, shape: AdapterShape) -> Self {
+        Self { adapters: Some(shape), ..self }
+    }
+
+    /// The adapters that programs take, if they do.
+    pub fn adapters(&self) -> Option<&AdapterShape> {
+        self.adapters.as_ref()
+    }
+
     /// The weights to compile with.
     pub fn weights(&self) -> &Weights {
         &self.weights
@@ -99,6 +111,11 @@ impl<'a> Graph<'a> {
     /// An empty function.
     pub fn new(name: &str, index: &'a WeightIndex) -> Self {
         Self { builder: Builder::new(name), index, known: HashMap::new() }
+    }
+
+    /// The adapters that the function takes.
+    pub(crate) fn adapters(&self) -> Option<&'a AdapterShape> {
+        self.index.adapters()
     }
 
     /// The parameter of that Hugging Face name, as fp32.

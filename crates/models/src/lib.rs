@@ -4,6 +4,7 @@
 //! the loss of whole sequences for training and evaluation, and the next tokens over a
 //! key/value cache for generation. It contains no gradient; the compiler derives those.
 
+mod adapter;
 mod files;
 mod forward;
 mod golf_baseline;
@@ -17,6 +18,7 @@ mod presets;
 mod qwen3;
 mod storage;
 
+pub use adapter::{Adapter, AdapterShape, LinearLayer, LowRank, MergeError, matrix_names};
 pub use forward::cache_of;
 pub use golf_baseline::GolfBaselineConfig;
 pub use golfwide::{GolfWideConfig, HeadMap};

@@ -175,6 +175,6 @@ impl Architecture for LlamaConfig {
     fn classify(&self, f: &mut Forward<'_>, x: ValueId) -> ValueId {
         let normal = self.norm(f, FINAL_NORM, x);
         let classifier = if self.tied { EMBEDDING } else { CLASSIFIER };
-        f.linear(classifier, normal, self.vocab_size)
+        f.classifier(classifier, normal, self.vocab_size)
     }
 }

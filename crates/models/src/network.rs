@@ -1,7 +1,10 @@
 use crate::forward::{self, AttentionShape, Forward, Rotary};
 use crate::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, Graph, LlamaConfig, Qwen3Config, WeightIndex,
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, Graph, LinearLayer, LlamaConfig, Qwen3Config,
+    WeightIndex,
 };
+#[cfg(doc)]
+use crate::AdapterShape;
 use orion_mil::{Program, ValueId};
 
 /// A model family with its sizes.
@@ -208,14 +211,39 @@ impl Network {
     /// Inputs: `tokens` and `targets`, int32 `[B·S]`, sequence after sequence, and every
     /// parameter that the index does not hold. Results: `loss` fp32 `[1]`, the mean, and
     /// `token_losses` fp32 `[B·S]`, in nats.
+    ///
+    /// Where the index has adapters, their matrices are inputs too: see [`AdapterShape`].
     pub fn loss(&self, index: &WeightIndex, sequences: usize, length: usize) -> Program {
+        self.loss_of(index, [sequences, length], false)
+    }
+
+    /// [`Network::loss`] of some of the tokens: another input `weights`, fp32 `[B·S]`, says what
+    /// share each has of `loss`, which is the sum and no mean. `token_losses` are those of
+    /// [`Network::loss`].
+    pub fn weighted_loss(&self, index: &WeightIndex, sequences: usize, length: usize) -> Program {
+        self.loss_of(index, [sequences, length], true)
+    }
+
+    fn loss_of(&self, index: &WeightIndex, size: [usize; 2], weighted: bool) -> Program {
         let this = self.architecture();
         let graph = Graph::new("main", index);
-        let mut f = Forward::whole(graph, this.attention(), this.rotary(), [sequences, length]);
+        let mut f = Forward::whole(graph, this.attention(), this.rotary(), size);
         let x = this.trunk(&mut f);
         f.set_scope("");
         let logits = this.classify(&mut f, x);
-        Program::with_function(f.finish_with_loss(logits))
+        Program::with_function(f.finish_with_loss(logits, weighted))
+    }
+
+    /// Every linear layer, in the order in which a token goes through them.
+    pub fn linear_layers(&self) -> Vec<LinearLayer> {
+        let this = self.architecture();
+        let mut index = WeightIndex::new();
+        self.add_tables(&mut index, 1);
+        let graph = Graph::new("main", &index);
+        let mut f = Forward::whole(graph, this.attention(), this.rotary(), [1, 1]);
+        let x = this.trunk(&mut f);
+        this.classify(&mut f, x);
+        f.into_linear_layers()
     }
 
     /// The next tokens of `B` sequences over key/value caches.
@@ -226,6 +254,8 @@ impl Network {
     /// `[G, 1, D, context]`, replaced in place. A cache that [`Network::caches`] calls `name` is
     /// `name` here for one sequence and `sequence0_name`, `sequence1_name`, … for several: see
     /// [`crate::cache_of`]. Result: `logits` fp32 `[1, V, 1, B]`.
+    ///
+    /// Where the index has adapters, their matrices are inputs too: see [`AdapterShape`].
     pub fn step(&self, index: &WeightIndex, shape: StepShape) -> Program {
         let this = self.architecture();
         let graph = Graph::new("main", index);

@@ -5,6 +5,7 @@ mod golf_artifact;
 mod hugging_face;
 mod llama2c;
 mod llmc;
+mod peft;
 
 pub use gguf::gguf_name;
 pub use golf_artifact::load_golf_artifact;
