@@ -1,9 +1,11 @@
+use crate::adapters::Adapters;
 use crate::programs::step_program;
 use crate::{Error, ErrorKind, LoadedModel, Result};
-use orion_models::{Network, StepShape, WeightIndex, cache_of};
+use orion_models::{Adapter, Network, StepShape, WeightIndex, cache_of};
 use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
 use orion_tensor::DType;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many tokens a prefill program takes at once. A prompt goes through in chunks of these;
 /// the last chunk may be filled up with tokens whose results are not used.
@@ -23,6 +25,7 @@ pub struct Generator {
     cache_names: Vec<String>,
     index: WeightIndex,
     programs: ProgramCache,
+    adapters: Adapters,
     sequences: Vec<Sequence>,
     context: usize,
     limit: usize,
@@ -38,6 +41,8 @@ struct Sequence {
     /// In the order of [`Network::caches`].
     caches: Vec<Surface>,
     position: usize,
+    /// The number of its adapter.
+    adapter: Option<usize>,
 }
 
 impl Generator {
@@ -77,6 +82,7 @@ impl Generator {
         let programs = ProgramCache::new(device, index.weights().clone());
         let mut this = Self {
             cache_names: network.caches(0).into_iter().map(|(name, _)| name).collect(),
+            adapters: Adapters::new(&network),
             network,
             index,
             programs,
@@ -124,6 +130,35 @@ impl Generator {
     /// When there is no such sequence.
     pub fn reset_sequence(&mut self, sequence: usize) {
         self.sequences[sequence].position = 0;
+    }
+
+    /// Loads an adapter beside the model and those loaded before, and gives its number: see
+    /// [`Generator::choose_adapter`]. Nothing is compiled until a sequence uses it, and nothing
+    /// then if a program for its modules and a rank as high is there.
+    pub fn add_adapter(&mut self, adapter: &Adapter) -> usize {
+        self.adapters.load(adapter)
+    }
+
+    /// Gives a sequence the adapter of that number, or none: what it reads from now on goes
+    /// through it. Keys and values in its caches stay those of what was read before; reset it to
+    /// read everything with the adapter.
+    ///
+    /// # Panics
+    /// When there is no such sequence or adapter.
+    pub fn choose_adapter(&mut self, sequence: usize, adapter: Option<usize>) {
+        assert!(adapter.is_none_or(|number| number < self.adapters.len()), "no such adapter");
+        self.sequences[sequence].adapter = adapter;
+    }
+
+    /// How long it took to go to another adapter the last time: to choose surfaces and factors,
+    /// of which every run binds some. `None` before the first time.
+    pub fn adapter_swap_time(&self) -> Option<Duration> {
+        self.adapters.swap_time()
+    }
+
+    /// How many programs are compiled.
+    pub fn compiled_programs(&self) -> usize {
+        self.programs.len()
     }
 
     /// Makes the caches hold at least `needed` tokens, keeping what is in them.
@@ -179,7 +214,7 @@ impl Generator {
             let room = self.context - self.sequences[sequence].position;
             let size = chunk_size(rest.len(), room);
             let (chunk, after) = rest.split_at(rest.len().min(size));
-            self.step(&[sequence], chunk, size)?;
+            self.step(&[sequence], 1, chunk, size)?;
             rest = after;
         }
         Ok(&self.logits)
@@ -209,7 +244,7 @@ impl Generator {
         tokens.resize(size, 0);
         let needed = taking_part.iter().map(|&i| self.sequences[i].position + 1).max();
         self.grow(needed.expect("at least one").min(self.limit));
-        self.step(&taking_part, &tokens, 1)?;
+        self.step(&taking_part, next.len(), &tokens, 1)?;
         for &idle in &taking_part[next.len()..] {
             self.sequences[idle].position -= 1;
         }
@@ -241,8 +276,15 @@ impl Generator {
     }
 
     /// Runs one program of `size` tokens for each of the sequences. `tokens` are those of one
-    /// sequence after another; those of the last one may be fewer.
-    fn step(&mut self, sequences: &[usize], tokens: &[u32], size: usize) -> Result<()> {
+    /// sequence after another; those of the last one may be fewer. Sequences behind the first
+    /// `active` only fill the program up.
+    fn step(
+        &mut self,
+        sequences: &[usize],
+        active: usize,
+        tokens: &[u32],
+        size: usize,
+    ) -> Result<()> {
         let count = sequences.len();
         let shape = StepShape { sequences: count, tokens: size, context: self.context };
         let mut ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
@@ -255,8 +297,18 @@ impl Generator {
         let positions = Surface::from_slice(&[count], &positions);
         let last = Surface::from_slice(&[count], &vec![read as i32 - 1; count]);
         let (network, index) = (&self.network, &self.index);
-        let key = format!("step {count} {size} {}", self.context);
-        let executable = self.programs.get(&key, || step_program(network, index, shape))?;
+        // What becomes of sequences that have nothing to read does not matter.
+        let of_sequence = |(place, &i): (usize, &usize)| {
+            self.sequences[i].adapter.filter(|_| place < active)
+        };
+        let chosen: Vec<Option<usize>> = sequences.iter().enumerate().map(of_sequence).collect();
+        let bound = Adapters::bound(&chosen);
+        let key = format!("step {count} {size} {} {}", self.context, self.adapters.key(bound));
+        let executable = self.programs.get(&key, || match self.adapters.shape(bound) {
+            Some(adapters) => step_program(network, &index.clone().with_adapters(adapters), shape),
+            None => step_program(network, index, shape),
+        })?;
+        let adapters = self.adapters.inputs(&chosen);
 
         let vocab_size = network.vocab_size();
         let at = self.surfaces.iter().position(|(n, _)| *n == count).unwrap_or_else(|| {
@@ -271,6 +323,9 @@ impl Generator {
             bindings.input("last", &last);
         }
         bindings.output("logits", logits);
+        if let Some(adapters) = &adapters {
+            adapters.bind(&mut bindings);
+        }
         let names = &self.cache_names;
         let mut cached: Vec<(usize, &mut Sequence)> = self
             .sequences

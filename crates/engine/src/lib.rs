@@ -2,6 +2,7 @@
 //!
 //! Nothing here names a concrete device or prints: callers hand in a device and listen to events.
 
+mod adapters;
 mod artifact;
 mod byte_counts;
 mod chat;
@@ -22,6 +23,7 @@ mod sampler;
 mod tokenizer;
 mod train;
 
+pub use adapters::load_adapter;
 pub use artifact::{load_artifact, quantize_model};
 pub use byte_counts::ByteCounts;
 pub use chat::{ChatTemplate, Message, StopStrings};
@@ -38,7 +40,7 @@ pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate};
 pub use generate::{GenerationStats, StopReason, StopRule, TextEvent, generate, generate_each};
 pub use generator::{Generator, PREFILL_SIZES};
 pub use metrics::{MetricsFile, StepReport};
-pub use orion_models::LoadedModel;
+pub use orion_models::{Adapter, LoadedModel};
 pub use random::Random;
 pub use sampler::{Sampler, SamplerConfig};
 pub use tokenizer::{open_any_tokenizer, open_tokenizer};
