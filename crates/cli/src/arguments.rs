@@ -1,11 +1,13 @@
 //! The command line as types. What the flags do is in `commands`.
 
+mod adapter;
 mod artifact;
 mod bench;
 mod lint;
 mod neural_engine;
 mod text;
 
+pub(crate) use adapter::{AdapterChoice, Fuse};
 pub(crate) use artifact::{Artifact, ArtifactEval, ArtifactLoad, ArtifactSave};
 pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
@@ -71,6 +73,8 @@ pub(crate) enum Command {
     /// Write, read or measure an int8 artifact of Parameter Golf, against its limit of 16 MB
     #[command(subcommand)]
     Artifact(Artifact),
+    /// Write a model with an adapter merged into its weights
+    Fuse(Fuse),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
     Compile(Compile),
     /// Print, check, convert, compare, describe or run a MIL program
@@ -190,6 +194,9 @@ pub(crate) struct Run {
     pub(crate) stats: bool,
 
     #[command(flatten)]
+    pub(crate) adapters: AdapterChoice,
+
+    #[command(flatten)]
     pub(crate) sampling: Sampling,
 
     #[command(flatten)]
@@ -256,6 +263,9 @@ pub(crate) struct Chat {
     /// How weights are kept and products computed [default: as the file has them, in fp32]
     #[arg(long, value_name = "NAME")]
     pub(crate) precision: Option<Precision>,
+
+    #[command(flatten)]
+    pub(crate) adapters: AdapterChoice,
 
     #[command(flatten)]
     pub(crate) sampling: Sampling,
@@ -414,6 +424,9 @@ pub(crate) struct Eval {
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
+
+    #[command(flatten)]
+    pub(crate) adapters: AdapterChoice,
 
     #[command(flatten)]
     pub(crate) device: DeviceChoice,

@@ -4,6 +4,7 @@
 //! only place that prints, `exit` lists how the process can end. Logic that another front end
 //! would need lives in the libraries.
 
+mod adapters;
 mod arguments;
 mod commands;
 mod devices;
@@ -48,6 +49,7 @@ fn main() -> Exit {
         Command::Convert(a) => commands::convert::convert(&a, &printer),
         Command::Init(a) => commands::init::init(&a, &printer),
         Command::Artifact(a) => commands::artifact::artifact(&a, &printer),
+        Command::Fuse(a) => commands::fuse::fuse(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),
         Command::Lint(a) => commands::lint::lint(&a, &printer),

@@ -78,7 +78,8 @@ impl Adapters {
             self.layers = self.network.linear_layers();
         }
         self.adapters.push(adapter.clone());
-        let changed: BTreeSet<&String> = self.adapters.iter().flat_map(|a| a.modules.keys()).collect();
+        let changed: BTreeSet<&String> =
+            self.adapters.iter().flat_map(|a| a.modules.keys()).collect();
         let modules = self.layers.iter().filter(|layer| changed.contains(&layer.module));
         let modules: Vec<_> = modules
             .map(|layer| {

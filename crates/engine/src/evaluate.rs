@@ -1,5 +1,6 @@
+use crate::adapters::Adapters;
 use crate::programs::loss_program;
-use crate::{ByteCounts, Error, ErrorKind, LoadedModel, Result};
+use crate::{Adapter, ByteCounts, Error, ErrorKind, LoadedModel, Result};
 use orion_formats::TokenFile;
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::DType;
@@ -79,6 +80,22 @@ pub fn evaluate(
     bytes: Option<&ByteCounts>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Evaluation> {
+    evaluate_adapted(model, None, device, file, shape, bytes, progress)
+}
+
+/// [`evaluate`] with an adapter beside the model, if there is one.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_adapted(
+    model: &LoadedModel,
+    adapter: Option<&Adapter>,
+    device: &Arc<dyn Device>,
+    file: &TokenFile,
+    shape: EvaluationShape,
+    bytes: Option<&ByteCounts>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Evaluation> {
     let network = &model.network;
     if shape.seq > network.max_positions() {
         return Err(Error::new(
@@ -91,7 +108,13 @@ pub fn evaluate(
         ));
     }
     file.check_vocab(network.vocab_size())?;
-    let index = model.index(shape.seq);
+    let mut index = model.index(shape.seq);
+    let mut adapters = Adapters::new(network);
+    let chosen = [adapter.map(|adapter| adapters.load(adapter))];
+    if let Some(shape) = adapters.shape(Adapters::bound(&chosen)) {
+        index = index.with_adapters(shape);
+    }
+    let inputs = adapters.inputs(&chosen);
     let mut total = LossSum::new(file.clone(), shape, bytes)?;
     // The windows at the end may not fill a batch; they go through one by one.
     for batch in [shape.batch, 1] {
@@ -101,7 +124,11 @@ pub fn evaluate(
         let program = loss_program(network, &index, batch, shape.seq);
         let mut executable = device.compile(&program, index.weights())?;
         while total.has_next(batch) {
-            total.add(executable.as_mut(), batch, &mut |_| {})?;
+            total.add(executable.as_mut(), batch, &mut |bindings| {
+                if let Some(inputs) = &inputs {
+                    inputs.bind(bindings);
+                }
+            })?;
             progress(total.done as u64, total.windows as u64);
         }
     }

@@ -127,7 +127,7 @@ struct Continued {
 
 /// Reads prompts and continues them, as many together as the generator has sequences; when one
 /// ends, the next prompt takes its place. Every prompt has a sampler of its own, so that its text
-/// does not depend on the others. `on_text` gets the number of a prompt with every token of its
+/// does not depend on the others, and an adapter by the generator's number, or none. `on_text` gets the number of a prompt with every token of its
 /// text: the prompt's, BOS not included, then each chosen one as soon as it is known; and with
 /// why the text ended. When it breaks, all texts stay as they are.
 ///
@@ -135,10 +135,11 @@ struct Continued {
 /// When a prompt is empty or too long, or the device fails.
 ///
 /// # Panics
-/// When there are fewer samplers than prompts.
+/// When there are fewer samplers or adapters than prompts.
 pub fn generate_each(
     generator: &mut Generator,
     prompts: &[Vec<u32>],
+    adapters: &[Option<usize>],
     bos: Option<u32>,
     samplers: &mut [Sampler],
     stop: &StopRule,
@@ -165,6 +166,7 @@ pub fn generate_each(
             }
             free.pop();
             generator.reset_sequence(sequence);
+            generator.choose_adapter(sequence, adapters[index]);
             let logits = generator.read_in(sequence, &beginning(bos, prompt)?)?;
             let next = samplers[index].sample(logits);
             running.push(Continued { index, sequence, next, length: prompt.len() });

@@ -298,9 +298,8 @@ impl Generator {
         let last = Surface::from_slice(&[count], &vec![read as i32 - 1; count]);
         let (network, index) = (&self.network, &self.index);
         // What becomes of sequences that have nothing to read does not matter.
-        let of_sequence = |(place, &i): (usize, &usize)| {
-            self.sequences[i].adapter.filter(|_| place < active)
-        };
+        let of_sequence =
+            |(place, &i): (usize, &usize)| self.sequences[i].adapter.filter(|_| place < active);
         let chosen: Vec<Option<usize>> = sequences.iter().enumerate().map(of_sequence).collect();
         let bound = Adapters::bound(&chosen);
         let key = format!("step {count} {size} {} {}", self.context, self.adapters.key(bound));

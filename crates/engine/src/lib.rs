@@ -36,7 +36,7 @@ pub use config::{
 pub use convert::{Numbers, Target, convert, model_bytes};
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
-pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate};
+pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate, evaluate_adapted};
 pub use generate::{GenerationStats, StopReason, StopRule, TextEvent, generate, generate_each};
 pub use generator::{Generator, PREFILL_SIZES};
 pub use metrics::{MetricsFile, StepReport};

@@ -147,9 +147,13 @@ fn gpt2_with_an_adapter_is_peft_s() {
     let expected = golden["logits"].to_f64_vec();
     let vocab = model.network.vocab_size();
     for device in devices() {
-        let base = Generator::new(&model, device.clone(), None).unwrap().read(&tokens).unwrap().to_vec();
+        let base =
+            Generator::new(&model, device.clone(), None).unwrap().read(&tokens).unwrap().to_vec();
         let last = &expected[(tokens.len() - 1) * vocab..];
-        assert!(Tolerance::F32Network.check(&wide(&base), last).is_err(), "the adapter does nothing");
+        assert!(
+            Tolerance::F32Network.check(&wide(&base), last).is_err(),
+            "the adapter does nothing"
+        );
         for chunk in [1, 17] {
             let mut generator = Generator::new(&model, device.clone(), None).unwrap();
             let number = generator.add_adapter(&adapter);
@@ -175,7 +179,8 @@ fn write(directory: &Path, config: &serde_json::Value, tensors: &BTreeMap<String
     std::fs::write(directory.join("adapter_config.json"), config.to_string()).unwrap();
     let mut file = std::fs::File::create(directory.join("adapter_model.safetensors")).unwrap();
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    safetensors::write(&mut file, named, &BTreeMap::from([("format".into(), "pt".into())])).unwrap();
+    safetensors::write(&mut file, named, &BTreeMap::from([("format".into(), "pt".into())]))
+        .unwrap();
 }
 
 /// A Qwen3 adapter as transformers and PEFT name it, beside weights merged here, element by
@@ -209,8 +214,7 @@ fn qwen3_with_a_file_of_peft_s_names_is_the_merged_model() {
                 .enumerate()
                 .map(|(at, w)| {
                     let (o, i) = (at / inputs, at % inputs);
-                    let product: f64 =
-                        (0..rank).map(|r| y[o * rank + r] * x[r * inputs + i]).sum();
+                    let product: f64 = (0..rank).map(|r| y[o * rank + r] * x[r * inputs + i]).sum();
                     (w + alpha / rank as f64 * product) as f32
                 })
                 .collect();
@@ -248,8 +252,10 @@ fn qwen3_with_a_file_of_peft_s_names_is_the_merged_model() {
         }
     }
     // Names without the prefix of the causal model, as of a bare transformer.
-    let bare: BTreeMap<String, Tensor> =
-        tensors.iter().map(|(name, t)| (name.replace("model.model.", "model."), t.clone())).collect();
+    let bare: BTreeMap<String, Tensor> = tensors
+        .iter()
+        .map(|(name, t)| (name.replace("model.model.", "model."), t.clone()))
+        .collect();
     config["target_modules"] = json!(names);
     write(directory.path(), &config, &bare);
     assert_eq!(load_adapter(directory.path(), &model.network).unwrap().modules.len(), 21);
@@ -299,7 +305,9 @@ fn adapters_are_chosen_for_each_sequence_without_compiling() {
         let attention = |module: &str| module.contains("attn");
         let adapters = [
             random_adapter(&model.network, 2, 1.5, 1, attention),
-            random_adapter(&model.network, 11, 0.25, 2, |module| !attention(module) && module != "lm_head"),
+            random_adapter(&model.network, 11, 0.25, 2, |module| {
+                !attention(module) && module != "lm_head"
+            }),
             random_adapter(&model.network, 4, -1.0, 3, |module| module != "lm_head"),
         ];
         for device in devices() {
@@ -307,7 +315,9 @@ fn adapters_are_chosen_for_each_sequence_without_compiling() {
                 .into_iter()
                 .map(|choice| match choice {
                     None => of_model(&model, &device),
-                    Some(i) => of_model(&adapters[i as usize].merged_into(&model).unwrap(), &device),
+                    Some(i) => {
+                        of_model(&adapters[i as usize].merged_into(&model).unwrap(), &device)
+                    }
                 })
                 .collect();
             let mut generator = Generator::with_sequences(&model, device.clone(), None, 5).unwrap();

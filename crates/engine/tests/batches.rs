@@ -161,8 +161,16 @@ fn prompts_take_turns_and_get_their_own_texts() {
             }
             ControlFlow::Continue(())
         };
-        generate_each(&mut generator, &prompts, Some(0), &mut samplers, &stop, &mut on_text)
-            .unwrap();
+        generate_each(
+            &mut generator,
+            &prompts,
+            &vec![None; prompts.len()],
+            Some(0),
+            &mut samplers,
+            &stop,
+            &mut on_text,
+        )
+        .unwrap();
         assert_eq!(all, expected, "{count} at once");
     }
 }

@@ -128,11 +128,12 @@ impl Adapter {
         let mut merged = model.clone();
         for (module, change) in &self.modules {
             let layer = layers.iter().find(|layer| layer.module == *module);
-            let layer = layer.filter(|l| {
-                change.a.shape()[1] == l.inputs && change.b.shape()[0] == l.outputs
-            });
+            let layer = layer
+                .filter(|l| change.a.shape()[1] == l.inputs && change.b.shape()[0] == l.outputs);
             let layer = layer.ok_or_else(|| {
-                MergeError(format!("the network has no linear layer {module} of this adapter's sizes"))
+                MergeError(format!(
+                    "the network has no linear layer {module} of this adapter's sizes"
+                ))
             })?;
             if layer.is_classifier() && layer.parameter != "lm_head.weight" {
                 return Err(MergeError(

@@ -1,5 +1,5 @@
-use crate::{AdapterShape, program_name};
 use crate::storage::{QuantizedMatrix, WeightStorage, convert, quantize_rows};
+use crate::{AdapterShape, program_name};
 use orion_mil::op::Constexpr;
 use orion_mil::{Builder, Op, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_tensor::{DType, Tensor};

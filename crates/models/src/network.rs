@@ -1,10 +1,10 @@
+#[cfg(doc)]
+use crate::AdapterShape;
 use crate::forward::{self, AttentionShape, Forward, Rotary};
 use crate::{
     GolfBaselineConfig, GolfWideConfig, Gpt2Config, Graph, LinearLayer, LlamaConfig, Qwen3Config,
     WeightIndex,
 };
-#[cfg(doc)]
-use crate::AdapterShape;
 use orion_mil::{Program, ValueId};
 
 /// A model family with its sizes.

@@ -141,18 +141,21 @@ fn eval(arguments: &ArtifactEval, printer: &Printer) -> Result {
     let model = open(path, arguments.config.as_deref())?;
     let bytes = std::fs::metadata(path).context(path.display())?.len();
     let size = Size::of(bytes, &arguments.code)?;
-    let measured = measure(&arguments.eval, model, printer)?;
-    match arguments.eval.format {
-        Format::Text => {
-            measured.print(printer)?;
-            size.print(printer)?;
-        }
-        Format::Json => {
-            let mut report = measured.to_json();
-            if let (Some(report), Value::Object(size)) = (report.as_object_mut(), size.to_json()) {
-                report.extend(size);
+    for measured in measure(&arguments.eval, model, printer)? {
+        match arguments.eval.format {
+            Format::Text => {
+                measured.print(printer)?;
+                size.print(printer)?;
             }
-            printer.data_line(report)?;
+            Format::Json => {
+                let mut report = measured.to_json();
+                if let (Some(report), Value::Object(size)) =
+                    (report.as_object_mut(), size.to_json())
+                {
+                    report.extend(size);
+                }
+                printer.data_line(report)?;
+            }
         }
     }
     Ok(size.exit())

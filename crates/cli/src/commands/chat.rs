@@ -1,5 +1,6 @@
 //! A conversation on the terminal.
 
+use crate::adapters::Adapters;
 use crate::arguments::Chat;
 use crate::commands::run::sampler;
 use crate::devices::{device, kept};
@@ -15,6 +16,7 @@ use orion_tokenizer::Tokenizer;
 const HELP: &str = "\
 /system TEXT   say who the assistant is, and begin again
 /clear         begin again
+/adapter NAME  answer with this adapter from now on, or with none; without a name lists them
 /history       show the conversation
 /help          show this
 /exit          end; so does Ctrl-D. Ctrl-C ends an answer, twice ends everything";
@@ -38,9 +40,13 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
         ))
         .hint(format!("orion run {} -p \"…\" continues a text", arguments.model.display()))
     })?;
-    let generator = Generator::new(&model, device, arguments.context)?;
+    let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
+    let mut generator = Generator::new(&model, device, arguments.context)?;
+    adapters.load_into(&mut generator);
+    generator.choose_adapter(0, (!adapters.is_empty()).then_some(0));
     let mut conversation = Conversation {
         generator,
+        adapters,
         tokenizer: &tokenizer,
         template,
         sampler: Sampler::new(config),
@@ -58,6 +64,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
 
 struct Conversation<'a> {
     generator: Generator,
+    adapters: Adapters,
     tokenizer: &'a Tokenizer,
     template: ChatTemplate,
     sampler: Sampler,
@@ -75,6 +82,28 @@ impl Conversation<'_> {
         if let Some(text) = system {
             self.messages.push(Message { role: "system", content: text.to_owned() });
         }
+    }
+
+    fn choose_adapter(&mut self, name: &str, printer: &Printer) {
+        let number = match name {
+            "" => {
+                let names: Vec<&str> = self.adapters.iter().map(|(name, _)| name).collect();
+                printer.say(format_args!("adapters: {}", names.join(", ")));
+                return;
+            }
+            "none" => None,
+            name => match self.adapters.number(name) {
+                Ok(number) => Some(number),
+                Err(_) => {
+                    printer.warn(format_args!("there is no adapter {name}; /adapter lists them"));
+                    return;
+                }
+            },
+        };
+        // What was read before was read with another.
+        self.generator.reset();
+        self.known.clear();
+        self.generator.choose_adapter(0, number);
     }
 
     fn talk(&mut self, printer: &Printer) -> Result<()> {
@@ -97,6 +126,7 @@ impl Conversation<'_> {
                     let system = system.map(|message| message.content.clone());
                     self.begin(system.as_deref());
                 }
+                "/adapter" => self.choose_adapter(rest.trim(), printer),
                 "/system" => self.begin(Some(rest).filter(|text| !text.is_empty())),
                 "/history" => {
                     for Message { role, content } in &self.messages {

@@ -1,10 +1,11 @@
+use crate::adapters::Adapters;
 use crate::arguments::{Eval, Format, Windows};
 use crate::devices::{device, kept};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate, load_model,
+    ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate_adapted, load_model,
     open_tokenizer,
 };
 use orion_formats::TokenFile;
@@ -12,23 +13,29 @@ use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
-    let measured = measure(arguments, load_model(&arguments.model)?, printer)?;
-    match arguments.format {
-        Format::Text => measured.print(printer)?,
-        Format::Json => printer.data_line(measured.to_json())?,
+    for measured in measure(arguments, load_model(&arguments.model)?, printer)? {
+        match arguments.format {
+            Format::Text => measured.print(printer)?,
+            Format::Json => printer.data_line(measured.to_json())?,
+        }
     }
     Ok(Exit::Success)
 }
 
 /// What came out, and how.
 pub(crate) struct Measured {
+    adapter: Option<String>,
     result: Evaluation,
     seq: usize,
     device: String,
 }
 
-/// Measures a model as the arguments say.
-pub(crate) fn measure(arguments: &Eval, model: LoadedModel, printer: &Printer) -> Result<Measured> {
+/// Measures a model as the arguments say, with each adapter where they name some.
+pub(crate) fn measure(
+    arguments: &Eval,
+    model: LoadedModel,
+    printer: &Printer,
+) -> Result<Vec<Measured>> {
     let (products, storage) = kept(arguments.precision);
     let device = device(&arguments.device, products)?;
     let model = LoadedModel { storage, ..model };
@@ -52,18 +59,32 @@ pub(crate) fn measure(arguments: &Eval, model: LoadedModel, printer: &Printer) -
     let tokenizer =
         tokenizer.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
     let counts = tokenizer.as_ref().map(ByteCounts::of);
-    let progress = printer.progress(0, "{bar:30} {pos}/{len} sequences  {eta} left");
-    let result = evaluate(&model, &device, &file, shape, counts.as_ref(), &mut |done, all| {
-        progress.set_length(all);
-        progress.set(done, String::new());
-    })?;
-    drop(progress);
-    Ok(Measured { result, seq, device: device.name().to_owned() })
+    let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
+    let mut cases: Vec<_> =
+        adapters.iter().map(|(name, adapter)| (Some(name.to_owned()), Some(adapter))).collect();
+    if cases.is_empty() {
+        cases.push((None, None));
+    }
+    let mut all = Vec::new();
+    for (name, adapter) in cases {
+        let progress = printer.progress(0, "{bar:30} {pos}/{len} sequences  {eta} left");
+        let counts = counts.as_ref();
+        let mut show = |done, all| {
+            progress.set_length(all);
+            progress.set(done, String::new());
+        };
+        let result = evaluate_adapted(&model, adapter, &device, &file, shape, counts, &mut show)?;
+        all.push(Measured { adapter: name, result, seq, device: device.name().to_owned() });
+    }
+    Ok(all)
 }
 
 impl Measured {
     pub(crate) fn print(&self, printer: &Printer) -> Result<()> {
         let result = &self.result;
+        if let Some(name) = &self.adapter {
+            printer.data_line(format_args!("adapter     {name}"))?;
+        }
         printer.data_line(format_args!("loss        {:.6}", result.loss))?;
         printer.data_line(format_args!("perplexity  {:.4}", result.perplexity()))?;
         printer.data_line(format_args!("tokens      {}", result.tokens))?;
@@ -76,7 +97,7 @@ impl Measured {
 
     pub(crate) fn to_json(&self) -> Value {
         let result = &self.result;
-        json!({
+        let mut report = json!({
             "loss": result.loss,
             "perplexity": result.perplexity(),
             "tokens": result.tokens,
@@ -85,6 +106,10 @@ impl Measured {
             "bits_per_byte": result.bits_per_byte(),
             "seq": self.seq,
             "device": self.device,
-        })
+        });
+        if let Some(name) = &self.adapter {
+            report["adapter"] = json!(name);
+        }
+        report
     }
 }

@@ -1,5 +1,7 @@
 mod parallel;
+mod prompts;
 
+use crate::adapters::Adapters;
 use crate::arguments::{Format, Run, Sampling};
 use crate::devices::{device, kept};
 use crate::exit::Exit;
@@ -33,17 +35,21 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     printer.detail(format_args!("device {}: {}", device.name(), device.description()));
     printer.detail(format_args!("seed {}", sampler.seed));
     let most = arguments.max_tokens.unwrap_or(usize::MAX);
-    if arguments.parallel.is_some() || arguments.format == Format::Json {
+    let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
+    if arguments.parallel.is_some() || arguments.format == Format::Json || adapters.len() > 1 {
         let prompts = match arguments.parallel {
-            Some(_) => prompt.lines().filter(|line| !line.is_empty()).collect(),
-            None => vec![prompt.as_str()],
+            Some(_) => prompts::of_lines(&prompt, &adapters)?,
+            None => prompts::of_text(prompt, &adapters),
         };
         let count = arguments.parallel.map_or(1, NonZeroUsize::get).min(prompts.len()).max(1);
-        let generator = Generator::with_sequences(&model, device, arguments.context, count)?;
-        let texts = parallel::Texts { prompts, sampler, most, format: arguments.format };
+        let mut generator = Generator::with_sequences(&model, device, arguments.context, count)?;
+        adapters.load_into(&mut generator);
+        let texts = parallel::Texts { prompts, adapters, sampler, most, format: arguments.format };
         return texts.write(generator, &tokenizer, arguments.stats, printer);
     }
     let mut generator = Generator::new(&model, device, arguments.context)?;
+    adapters.load_into(&mut generator);
+    generator.choose_adapter(0, (!adapters.is_empty()).then_some(0));
     let prompt = tokenizer.encode(&prompt);
     let beginning = prompt.len() + usize::from(tokenizer.bos().is_some());
     if beginning > generator.limit() {
@@ -59,6 +65,7 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     printer.end_of_text()?;
     if arguments.stats {
         report(&stats, seed, printer);
+        report_swap(&generator, printer);
     }
     Ok(if interrupt.is_asked() { Exit::Interrupted } else { Exit::Success })
 }
@@ -151,6 +158,15 @@ fn report(stats: &GenerationStats, seed: u64, printer: &Printer) {
     ));
     printer.report(format_args!("stopped     {}", reason(stats.stopped)));
     printer.report(format_args!("seed        {seed}"));
+}
+
+/// How long the last change of adapters took.
+fn report_swap(generator: &Generator, printer: &Printer) {
+    if let Some(time) = generator.adapter_swap_time() {
+        let micros = time.as_secs_f64() * 1e6;
+        printer
+            .report(format_args!("adapter     chosen in {micros:.1} µs, nothing compiled for it"));
+    }
 }
 
 fn reason(stopped: StopReason) -> String {

@@ -18,6 +18,7 @@ fn every_verb_has_a_help_page() {
         "artifact save",
         "artifact load",
         "artifact eval",
+        "fuse",
         "compile",
         "mil",
         "mil print",
@@ -72,6 +73,7 @@ fn the_first_page_lists_the_verbs() {
       convert     Write a model in another format
       init        Write a model of random weights
       artifact    Write, read or measure an int8 artifact of Parameter Golf, against its limit of 16 MB
+      fuse        Write a model with an adapter merged into its weights
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
       mil         Print, check, convert, compare, describe or run a MIL program
       lint        Say what the Apple Neural Engine will refuse, run elsewhere or get wrong

@@ -1,5 +1,6 @@
 //! The binary `orion` as a person meets it: what it prints where, and how it ends.
 
+mod adapters;
 mod artifact;
 mod bench;
 mod chat;

@@ -78,7 +78,8 @@ impl Adapter {
             modules.insert(layer.module.clone(), LowRank { a, b, scale });
         }
         for layer in &layers {
-            let named = file.config.is_for(&layer.module, layer.is_classifier()).map_err(formats)?;
+            let named =
+                file.config.is_for(&layer.module, layer.is_classifier()).map_err(formats)?;
             if named && !modules.contains_key(&layer.module) {
                 return Err(error(format!(
                     "target_modules names {}, but there are no matrices for it",
@@ -122,7 +123,11 @@ impl Adapter {
 
 impl Network {
     /// The linear layer that a file calls `module`.
-    fn layer_of_file<'l>(&self, module: &str, layers: &'l [LinearLayer]) -> Option<&'l LinearLayer> {
+    fn layer_of_file<'l>(
+        &self,
+        module: &str,
+        layers: &'l [LinearLayer],
+    ) -> Option<&'l LinearLayer> {
         let named = |name: &str| layers.iter().find(|layer| layer.module == name);
         named(module).or_else(|| {
             let parameter = self.parameter_of_file(&format!("{module}.weight"))?;

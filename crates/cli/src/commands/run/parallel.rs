@@ -1,6 +1,8 @@
 //! Continues several prompts together, and prints each text when it is complete.
 
-use super::reason;
+use super::prompts::Prompt;
+use super::{reason, report_swap};
+use crate::adapters::Adapters;
 use crate::arguments::Format;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -15,15 +17,16 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// What to write.
-pub(super) struct Texts<'a> {
-    pub(super) prompts: Vec<&'a str>,
+pub(super) struct Texts {
+    pub(super) prompts: Vec<Prompt>,
+    pub(super) adapters: Adapters,
     /// Of the first prompt; the others have the seeds that follow.
     pub(super) sampler: SamplerConfig,
     pub(super) most: usize,
     pub(super) format: Format,
 }
 
-impl Texts<'_> {
+impl Texts {
     pub(super) fn write(
         &self,
         mut generator: Generator,
@@ -32,7 +35,9 @@ impl Texts<'_> {
         printer: &Printer,
     ) -> Result {
         let bos = tokenizer.bos();
-        let encoded: Vec<Vec<u32>> = self.prompts.iter().map(|p| tokenizer.encode(p)).collect();
+        let encoded: Vec<Vec<u32>> =
+            self.prompts.iter().map(|p| tokenizer.encode(&p.text)).collect();
+        let adapters: Vec<Option<usize>> = self.prompts.iter().map(|p| p.adapter).collect();
         for (i, prompt) in encoded.iter().enumerate() {
             let beginning = prompt.len() + usize::from(bos.is_some());
             if beginning > generator.limit() {
@@ -79,7 +84,15 @@ impl Texts<'_> {
                 _ => ControlFlow::Break(()),
             }
         };
-        generate_each(&mut generator, &encoded, bos, &mut samplers, &stop, &mut on_text)?;
+        generate_each(
+            &mut generator,
+            &encoded,
+            &adapters,
+            bos,
+            &mut samplers,
+            &stop,
+            &mut on_text,
+        )?;
         printed?;
         let seconds = begin.elapsed().as_secs_f64();
         if stats {
@@ -90,6 +103,7 @@ impl Texts<'_> {
                 generated as f64 / seconds.max(1e-9)
             ));
             printer.report(format_args!("seed        {}", self.sampler.seed));
+            report_swap(&generator, printer);
         }
         Ok(if interrupt.is_asked() { Exit::Interrupted } else { Exit::Success })
     }
@@ -110,14 +124,21 @@ impl Texts<'_> {
                 }
                 printer.data_line(&text.text)
             }
-            Format::Json => printer.data_line(json!({
-                "prompt": self.prompts[index],
-                "text": text.text,
-                "prompt_tokens": prompt_tokens,
-                "generated_tokens": text.tokens.saturating_sub(prompt_tokens),
-                "stopped": reason(stopped),
-                "seed": self.sampler.seed.wrapping_add(index as u64),
-            })),
+            Format::Json => {
+                let prompt = &self.prompts[index];
+                let mut line = json!({
+                    "prompt": prompt.text,
+                    "text": text.text,
+                    "prompt_tokens": prompt_tokens,
+                    "generated_tokens": text.tokens.saturating_sub(prompt_tokens),
+                    "stopped": reason(stopped),
+                    "seed": self.sampler.seed.wrapping_add(index as u64),
+                });
+                if !self.adapters.is_empty() {
+                    line["adapter"] = json!(self.adapters.name(prompt.adapter));
+                }
+                printer.data_line(line)
+            }
         }
     }
 }

@@ -1,0 +1,39 @@
+use crate::arguments::{Fuse, NumberType};
+use crate::exit::Exit;
+use crate::failure::{Context, Failure, Result};
+use crate::printer::Printer;
+use orion_engine::{
+    ChatTemplate, Target, convert, load_adapter, load_model, model_bytes, open_tokenizer,
+};
+
+pub(crate) fn fuse(arguments: &Fuse, printer: &Printer) -> Result {
+    let model = load_model(&arguments.model)?;
+    let adapter = load_adapter(&arguments.adapter, &model.network)?;
+    let merged = adapter.merged_into(&model).map_err(|e| {
+        Failure::new(e.to_string())
+            .hint("run it beside the model with --adapter, or train without lm_head")
+    })?;
+    let path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
+    let tokenizer =
+        path.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
+    let numbers = arguments.dtype.map(NumberType::numbers);
+    let bar = printer.progress(model_bytes(&merged), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
+    let out = &arguments.out;
+    let mut progress = |bytes| bar.set(bytes, out.display().to_string());
+    let written =
+        convert(&merged, tokenizer.as_ref(), Target::SafeTensors, numbers, out, &mut progress);
+    drop(bar);
+    written?;
+    if let Some(tokenizer) = &tokenizer
+        && let Some(template) = ChatTemplate::of_model(&arguments.model, tokenizer)?
+    {
+        let file = out.join("chat_template.jinja");
+        std::fs::write(&file, template.source()).context(file.display())?;
+    }
+    printer.data_line(out.display())?;
+    printer.say(format_args!("{} layers were changed", adapter.modules.len()));
+    if tokenizer.is_none() {
+        printer.say("without a tokenizer: none lies beside the model; name one with --tokenizer");
+    }
+    Ok(Exit::Success)
+}
