@@ -1,27 +1,28 @@
 //! Attention without a matrix of scores in memory: Dao et al., "FlashAttention", 2022.
 //!
-//! Scores are computed in blocks of some keys by 32 queries, one query to a lane, so that maxima
-//! and sums over keys need no shuffles and a block is at once the right factor of the next
-//! product. Letters: `S` queries, `T` keys, `D` channels of queries and keys, `F` of values.
+//! Forward, scores are computed in blocks of some keys by 32 queries, one query to a lane, so that
+//! maxima and sums over keys need no shuffles and a block is at once the right factor of the next
+//! product. Backward, where largest scores and sums are known, keys are lanes, so that gradients
+//! of keys and values come out with positions side by side, as networks keep them. Letters: `S`
+//! queries, `T` keys, `D` channels of queries and keys, `F` of values.
 
 mod backward;
 mod few;
 mod forward;
-mod tile;
 
 pub(crate) use backward::{Gradients, attend_backward, backward_lanes};
 pub(crate) use few::{attend_few, few_lanes};
 pub(crate) use forward::{attend, forward_lanes};
 
 use super::gemm::pack::{Source, panels};
+use super::gemm::small::PANEL;
 use super::gemm::{Arithmetic, Matrix};
-use super::isa::multiversion;
+use super::isa::{Isa, multiversion};
 use super::math::exp_to_88;
 use std::ops::Range;
-use tile::{COLUMNS, ROWS};
 
-/// Queries handled together: one to a lane.
-pub(crate) const QUERIES: usize = COLUMNS;
+/// Queries handled together.
+pub(crate) const QUERIES: usize = PANEL;
 
 type Lanes = [f32; QUERIES];
 
@@ -112,44 +113,48 @@ impl Mask {
         }
     }
 
-    /// Applies the mask to a block of scores `[count, 32]` of the keys from `first` on.
+    /// Applies the mask to a block of scores of some keys; `strides` are the distances of
+    /// neighbouring queries and keys in the block.
     ///
     /// # Safety
     /// The mask is readable for the queries and keys, the block is writable.
-    unsafe fn apply(self, block: *mut f32, first: usize, count: usize, queries: &Range<usize>) {
-        // SAFETY: the caller's promise.
-        let rows = unsafe { std::slice::from_raw_parts_mut(block.cast::<Lanes>(), count) };
-        match self {
-            Self::Nothing => {}
-            Self::Positions { positions, stride, masked } => {
-                let mut seen = [i32::MAX; QUERIES];
-                for (seen, i) in seen.iter_mut().zip(queries.clone()) {
-                    // SAFETY: the caller's promise.
-                    *seen = unsafe { *positions.offset(i as isize * stride) };
-                }
-                for (j, row) in rows.iter_mut().enumerate() {
-                    let key = (first + j) as i32;
-                    for (score, &seen) in row.iter_mut().zip(&seen) {
-                        *score += if key <= seen { 0.0 } else { masked };
+    unsafe fn apply(
+        self,
+        block: *mut f32,
+        strides: (usize, usize),
+        keys: &Range<usize>,
+        queries: &Range<usize>,
+    ) {
+        let at = |i: usize, j: usize| {
+            block.wrapping_add((i - queries.start) * strides.0 + (j - keys.start) * strides.1)
+        };
+        // SAFETY: the caller's promise, also in what follows.
+        unsafe {
+            match self {
+                Self::Nothing => {}
+                Self::Positions { positions, stride, masked } => {
+                    for i in queries.clone() {
+                        let position = i64::from(*positions.offset(i as isize * stride));
+                        let seen = usize::try_from(position + 1).unwrap_or(0);
+                        for j in seen.max(keys.start)..keys.end {
+                            *at(i, j) += masked;
+                        }
                     }
                 }
-            }
-            Self::Added { values, query, key } => {
-                for (j, row) in rows.iter_mut().enumerate() {
-                    for (score, i) in row.iter_mut().zip(queries.clone()) {
-                        let at = i as isize * query + (first + j) as isize * key;
-                        // SAFETY: the caller's promise.
-                        *score += unsafe { *values.offset(at) };
+                Self::Added { values, query, key } => {
+                    for i in queries.clone() {
+                        for j in keys.clone() {
+                            *at(i, j) += *values.offset(i as isize * query + j as isize * key);
+                        }
                     }
                 }
-            }
-            Self::Chosen { values, query, key, otherwise } => {
-                for (j, row) in rows.iter_mut().enumerate() {
-                    for (score, i) in row.iter_mut().zip(queries.clone()) {
-                        let at = i as isize * query + (first + j) as isize * key;
-                        // SAFETY: the caller's promise.
-                        *score =
-                            if unsafe { *values.offset(at) } != 0 { *score } else { otherwise };
+                Self::Chosen { values, query, key, otherwise } => {
+                    for i in queries.clone() {
+                        for j in keys.clone() {
+                            if *values.offset(i as isize * query + j as isize * key) == 0 {
+                                *at(i, j) = otherwise;
+                            }
+                        }
                     }
                 }
             }
@@ -166,42 +171,9 @@ unsafe fn pack(a: Arithmetic, source: Source, width: usize, to: *mut f32) {
     unsafe { panels(a, 1, source, (width, width * source.depth), to.cast()) };
 }
 
-/// Packs rows of `m` as panels of [`ROWS`], each `[columns, 8]`: the left factor of products that
-/// have these rows.
-///
-/// # Safety
-/// The rows are readable; `to` has room for them, rounded up to whole panels.
-unsafe fn pack_rows(a: Arithmetic, m: Matrix, rows: usize, columns: usize, to: *mut f32) {
-    for first in (0..rows).step_by(ROWS) {
-        let count = ROWS.min(rows - first);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (from, to) = (m.at(first, 0), to.add(first * columns));
-            pack(a, Source::rows(from, count, columns), ROWS, to);
-        }
-    }
-}
-
-/// Packs columns of `m` as panels of `width`, each `[rows, width]`.
-///
-/// # Safety
-/// As for [`pack_rows`].
-unsafe fn pack_columns(
-    a: Arithmetic,
-    m: Matrix,
-    rows: usize,
-    columns: usize,
-    width: usize,
-    to: *mut f32,
-) {
-    for first in (0..columns).step_by(width) {
-        let count = width.min(columns - first);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (from, to) = (m.at(0, first), to.add(first * rows));
-            pack(a, Source::columns(from, count, rows), width, to);
-        }
-    }
+/// The matrix with rows and columns swapped.
+fn transposed(m: Matrix) -> Matrix {
+    Matrix { row: m.column, column: m.row, ..m }
 }
 
 /// `to[r, c] = from[r, c] · factor`, where `from` is contiguous in `c`.
@@ -261,20 +233,21 @@ fn larger(a: f32, b: f32) -> f32 {
 }
 
 multiversion! {
-    /// Turns a block of scores `[count, 32]` into `exp(score - largest so far)`, and brings the
-    /// largest value and the sum of every lane up to date. Gives what earlier sums and results
-    /// were multiplied by.
+    /// Turns a block of scores `[count, 32]`, which `factor` is still missing from, into
+    /// `exp(score - largest so far)`, and brings the largest value and the sum of every lane up
+    /// to date. Gives what earlier sums and results were multiplied by.
     ///
     /// # Safety
     /// The block is writable.
-    unsafe fn absorb(block: *mut f32, count: usize, max: &mut Lanes, sum: &mut Lanes) -> Lanes
-        = absorb_inner
+    unsafe fn absorb(block: *mut f32, count: usize, factor: f32, max: &mut Lanes, sum: &mut Lanes)
+        -> Lanes = absorb_inner
 }
 
 #[inline(always)]
 unsafe fn absorb_inner<const FMA: bool>(
     block: *mut f32,
     count: usize,
+    factor: f32,
     max: &mut Lanes,
     sum: &mut Lanes,
 ) -> Lanes {
@@ -283,7 +256,7 @@ unsafe fn absorb_inner<const FMA: bool>(
     let mut new = *max;
     for row in &*rows {
         for (new, &score) in new.iter_mut().zip(row) {
-            *new = larger(*new, score);
+            *new = larger(*new, score * factor);
         }
     }
     // While all is -inf, which minus itself is not a number, the sum stays 0.
@@ -294,7 +267,7 @@ unsafe fn absorb_inner<const FMA: bool>(
     let mut added = [0f32; QUERIES];
     for row in rows {
         for ((score, &shift), added) in row.iter_mut().zip(&shift).zip(&mut added) {
-            *score = exp_to_88::<FMA>(*score - shift);
+            *score = exp_to_88::<FMA>(*score * factor - shift);
             *added += *score;
         }
     }
@@ -307,19 +280,41 @@ unsafe fn absorb_inner<const FMA: bool>(
     scale
 }
 
-multiversion! {
-    /// Multiplies the lanes of every row of a block.
-    ///
-    /// # Safety
-    /// The block is writable.
-    unsafe fn scale_lanes(block: *mut f32, rows: usize, scale: &Lanes) = scale_lanes_inner
+/// Multiplies the lanes of every row of a block.
+///
+/// # Safety
+/// The block is writable; the machine has the instructions.
+unsafe fn scale_lanes(isa: Isa, block: *mut f32, rows: usize, scale: &Lanes) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 {
+            return scale_lanes_avx512(block, rows, scale);
+        }
+        let _ = isa;
+        for row in std::slice::from_raw_parts_mut(block.cast::<Lanes>(), rows) {
+            row.iter_mut().zip(scale).for_each(|(v, &s)| *v *= s);
+        }
+    }
 }
 
-#[inline(always)]
-unsafe fn scale_lanes_inner<const FMA: bool>(block: *mut f32, rows: usize, scale: &Lanes) {
+/// Compilers would make vectors of a lane of many rows.
+///
+/// # Safety
+/// As for [`scale_lanes`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn scale_lanes_avx512(block: *mut f32, rows: usize, scale: &Lanes) {
+    use std::arch::x86_64::*;
     // SAFETY: the caller's promise.
-    for row in unsafe { std::slice::from_raw_parts_mut(block.cast::<Lanes>(), rows) } {
-        row.iter_mut().zip(scale).for_each(|(v, &s)| *v *= s);
+    unsafe {
+        let scale = [_mm512_loadu_ps(scale.as_ptr()), _mm512_loadu_ps(scale.as_ptr().add(16))];
+        for row in 0..rows {
+            for (half, &scale) in scale.iter().enumerate() {
+                let at = block.add(row * QUERIES + half * 16);
+                _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), scale));
+            }
+        }
     }
 }
 

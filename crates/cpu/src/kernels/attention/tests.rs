@@ -1,5 +1,6 @@
 use super::*;
 use crate::Precision;
+use crate::kernels::convert::{bf16_to_f32, f32_to_bf16};
 use crate::kernels::isa::Isa;
 use orion_tensor::{DType, Tolerance};
 
@@ -31,7 +32,12 @@ struct Values {
 
 impl Values {
     fn new(layout: Layout, positions: usize, channels: usize, seed: usize) -> Self {
-        let number = |i: usize| (((i + seed) * 7919) % 2003) as f32 / 700.0 - 1.43;
+        // Numbers that bf16 has, without a pattern that makes sums of them small.
+        let number = |i: usize| {
+            let mixed = ((i + seed) as u32).wrapping_mul(0x9e37_79b1);
+            let mixed = (mixed ^ mixed >> 15).wrapping_mul(0x85eb_ca77) >> 16;
+            bf16_to_f32(f32_to_bf16(mixed as f32 / 23000.0 - 1.42))
+        };
         let values = (0..positions * channels).map(number).collect();
         Self { layout, positions, channels, values }
     }
@@ -94,8 +100,16 @@ impl Masked {
 }
 
 /// Forward and backward of one key head read by two query heads, against plain loops.
-fn check(isa: Isa, layout: Layout, sizes: Sizes, masked: &Masked) {
-    let a = Arithmetic { isa, precision: Precision::F32 };
+fn check(a: Arithmetic, layout: Layout, sizes: Sizes, masked: &Masked) {
+    let tolerance = match a.precision {
+        Precision::F32 => Tolerance::F32Accum,
+        Precision::Bf16 => Tolerance::F16Accum,
+    };
+    // A factor of a product.
+    let rounded = |x: f64| match a.precision {
+        Precision::F32 => x,
+        Precision::Bf16 => f64::from(bf16_to_f32(f32_to_bf16(x as f32))),
+    };
     let Sizes { queries: s, keys: t, width: d, value_width: f } = sizes;
     let factor = 0.5 / (d as f32).sqrt();
     let (key, value) = (Values::new(layout, t, d, 5), Values::new(layout, t, f, 11));
@@ -141,25 +155,26 @@ fn check(isa: Isa, layout: Layout, sizes: Sizes, masked: &Masked) {
                 expected_result[i * f + c] = (0..t).map(|j| p[j] * value.at(j, c)).sum();
             }
             let dp: Vec<f64> = (0..t).map(|j| dot(&gradient, i, &value, j)).collect();
-            let total: f64 = dp.iter().zip(&p).map(|(x, p)| x * p).sum();
+            // The result is given to the backward pass.
+            let total = dot(&gradient, i, &result, i);
             for j in 0..t {
-                let ds = p[j] * (dp[j] - total) * f64::from(factor);
+                let ds = rounded(p[j] * (dp[j] - total)) * f64::from(factor);
                 for c in 0..d {
                     expected_query[i * d + c] += ds * key.at(j, c);
                     expected_key[j * d + c] += ds * query.at(i, c);
                 }
                 for c in 0..f {
-                    expected_value[j * f + c] += p[j] * gradient.at(i, c);
+                    expected_value[j * f + c] += rounded(p[j]) * gradient.at(i, c);
                 }
             }
         }
-        Tolerance::F32Accum.check(&result.all(), &expected_result).unwrap();
+        tolerance.check(&result.all(), &expected_result).unwrap();
         if s <= 8 {
             let mut memory = vec![f32::NAN; few_lanes(sizes)];
             let mut result = Values::new(layout, s, f, 0);
             // SAFETY: sizes are those of the vectors.
             unsafe { attend_few(a, sizes, &head, 0..s, result.target(), memory.as_mut_ptr()) };
-            Tolerance::F32Accum.check(&result.all(), &expected_result).unwrap();
+            tolerance.check(&result.all(), &expected_result).unwrap();
         }
         let to_query = Values::new(layout, s, d, 0);
         kept.push((query, gradient, result, statistics, to_query, expected_query, head));
@@ -179,16 +194,18 @@ fn check(isa: Isa, layout: Layout, sizes: Sizes, masked: &Masked) {
     // SAFETY: sizes are those of the vectors.
     unsafe { attend_backward(a, sizes, heads.into_iter(), to_k, to_v, memory.as_mut_ptr()) };
     for (_, _, _, _, to_query, expected, _) in &kept {
-        Tolerance::F32Accum.check(&to_query.all(), expected).unwrap();
+        tolerance.check(&to_query.all(), expected).unwrap();
     }
-    Tolerance::F32Accum.check(&to_key.all(), &expected_key).unwrap();
-    Tolerance::F32Accum.check(&to_value.all(), &expected_value).unwrap();
+    tolerance.check(&to_key.all(), &expected_key).unwrap();
+    tolerance.check(&to_value.all(), &expected_value).unwrap();
 }
 
 #[test]
 fn attention_and_its_gradients_against_loops() {
     let sizes = |queries, keys, width, value_width| Sizes { queries, keys, width, value_width };
-    for isa in Isa::available() {
+    let precisions = [Precision::F32, Precision::Bf16];
+    for (isa, precision) in Isa::available().into_iter().flat_map(|i| precisions.map(|p| (i, p))) {
+        let a = Arithmetic { isa, precision };
         for layout in [Layout::ChannelFirst, Layout::RowMajor] {
             for sizes in [
                 sizes(1, 1, 1, 1),
@@ -213,7 +230,7 @@ fn attention_and_its_gradients_against_loops() {
                     Masked::Added(added),
                     Masked::Chosen(chosen),
                 ] {
-                    check(isa, layout, sizes, &masked);
+                    check(a, layout, sizes, &masked);
                 }
             }
         }

@@ -17,6 +17,7 @@ mod blocks;
 pub(in crate::kernels) mod dot;
 mod microkernel;
 pub(in crate::kernels) mod pack;
+pub(in crate::kernels) mod small;
 mod vector;
 
 pub(crate) use dot::{COLUMNS as FEW_COLUMNS, Form, dot_rows, pack_columns};
