@@ -177,7 +177,16 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 
-    /// Length of the text in tokens, prompt included [default: as long as the context]
+    /// With --format json, say how likely each chosen token was, and the N likeliest
+    #[arg(long, value_name = "N")]
+    pub(crate) logprobs: Option<usize>,
+
+    /// Text that ends the continuation and is left out; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+
+    /// Length of the text in tokens, prompt included; when that is more than the context, the
+    /// oldest tokens are left out on the way [default: as long as the context]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
 

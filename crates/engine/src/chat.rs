@@ -50,6 +50,14 @@ impl ChatTemplate {
     /// # Errors
     /// When a file that may have it cannot be read.
     pub fn of_model(path: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        Ok(Self::source_of_model(path)?.map(|source| Self::new(source, tokenizer)))
+    }
+
+    /// The source of the template that comes with a model.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::of_model`].
+    pub fn source_of_model(path: &Path) -> Result<Option<String>> {
         let source = if path.is_dir() {
             in_directory(path)?
         } else if crate::tokenizer::is_gguf(path) {
@@ -61,7 +69,7 @@ impl ChatTemplate {
         } else {
             None
         };
-        Ok(source.map(|source| Self::new(source, tokenizer)))
+        Ok(source)
     }
 
     /// The text of a conversation, up to where the assistant's answer begins.
@@ -128,18 +136,20 @@ impl StopStrings {
         Self { strings, held: String::new() }
     }
 
-    /// Takes the next piece of text and gives what can be shown, and whether the text ended.
-    pub fn feed(&mut self, text: &str) -> (String, bool) {
+    /// Takes the next piece of text and gives what can be shown, and the string that ended the
+    /// text, the first of them in it.
+    pub fn feed(&mut self, text: &str) -> (String, Option<String>) {
         self.held.push_str(text);
-        if let Some(at) = self.strings.iter().filter_map(|s| self.held.find(s.as_str())).min() {
+        let found = self.strings.iter().filter_map(|s| Some((self.held.find(s.as_str())?, s)));
+        if let Some((at, string)) = found.min_by_key(|(at, _)| *at) {
             self.held.truncate(at);
-            return (std::mem::take(&mut self.held), true);
+            return (std::mem::take(&mut self.held), Some(string.clone()));
         }
         let may_begin = |at: &usize| self.strings.iter().any(|s| s.starts_with(&self.held[*at..]));
         let places = self.held.char_indices().map(|place| place.0);
         let keep = places.into_iter().find(may_begin).unwrap_or(self.held.len());
         let rest = self.held.split_off(keep);
-        (std::mem::replace(&mut self.held, rest), false)
+        (std::mem::replace(&mut self.held, rest), None)
     }
 
     /// What was held back when no more text comes.
@@ -194,11 +204,11 @@ mod tests {
     #[test]
     fn stop_strings_are_found_across_pieces() {
         let mut stop = StopStrings::new(["END".into(), "\n\n".into(), String::new()]);
-        assert_eq!(stop.feed("one E"), ("one ".into(), false));
-        assert_eq!(stop.feed("Nx"), ("ENx".into(), false));
-        assert_eq!(stop.feed("\n"), (String::new(), false));
-        assert_eq!(stop.feed("é EN"), ("\né ".into(), false));
+        assert_eq!(stop.feed("one E"), ("one ".into(), None));
+        assert_eq!(stop.feed("Nx"), ("ENx".into(), None));
+        assert_eq!(stop.feed("\n"), (String::new(), None));
+        assert_eq!(stop.feed("é EN"), ("\né ".into(), None));
         assert_eq!(stop.clone().finish(), "EN");
-        assert_eq!(stop.feed("D more"), (String::new(), true));
+        assert_eq!(stop.feed("D more"), (String::new(), Some("END".into())));
     }
 }

@@ -44,36 +44,56 @@ pub enum Numbers {
     Q8_0,
 }
 
+/// What is written with a model, where the format has a place for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Companions<'a> {
+    /// Its tokenizer.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// The source of its chat template.
+    pub template: Option<&'a str>,
+}
+
 /// Writes a model to `path`, which must not exist. `numbers` is how they are kept, as they are in
-/// the model when absent. `progress` gets the number of bytes written so far.
+/// the model when absent. `progress` gets the number of bytes written so far. Gives what was left
+/// out because the format has no place for it, in words.
 ///
 /// # Errors
 /// When something is there already, the format cannot express the model, naming what, or writing
 /// fails. What was written until then is removed.
 pub fn convert(
     model: &LoadedModel,
-    tokenizer: Option<&Tokenizer>,
+    companions: Companions<'_>,
     target: Target,
     numbers: Option<Numbers>,
     path: &Path,
     progress: &mut dyn FnMut(u64),
-) -> Result<()> {
+) -> Result<Vec<String>> {
     if path.exists() {
         return Err(Error::new(ErrorKind::File, "is there already").at(path));
     }
     let written = match target {
-        Target::SafeTensors => write_safetensors(model, tokenizer, numbers, path, progress),
-        Target::Gguf => write_gguf(model, tokenizer, numbers, path, progress),
-        Target::Llama2c => write_llama2c(model, numbers, path, progress),
-        Target::Llmc => write_llmc(model, numbers, path, progress),
-        Target::MlPackage { context } => write_package(model, numbers, context, path),
+        Target::SafeTensors => write_safetensors(model, companions, numbers, path, progress),
+        Target::Gguf => write_gguf(model, companions, numbers, path, progress),
+        Target::Llama2c => write_llama2c(model, companions, numbers, path, progress),
+        Target::Llmc => write_llmc(model, numbers, path, progress).map(|()| Vec::new()),
+        Target::MlPackage { context } => {
+            write_package(model, numbers, context, path).map(|()| Vec::new())
+        }
     };
     if written.is_err() {
         // The first error says more than one about the rest of a file.
         let _ =
             if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
-    written
+    let mut left_out = written?;
+    let takes_template = matches!(target, Target::SafeTensors | Target::Gguf);
+    if companions.template.is_some() && !takes_template {
+        left_out.push("the chat template: this format has no place for one".to_owned());
+    }
+    if companions.tokenizer.is_some() && matches!(target, Target::Llmc | Target::MlPackage { .. }) {
+        left_out.push("the tokenizer: this format has no place for one".to_owned());
+    }
+    Ok(left_out)
 }
 
 /// Bytes of the parameters as they are, to measure progress by.
@@ -153,11 +173,12 @@ fn parameters(model: &LoadedModel, dtype: Option<DType>) -> Result<BTreeMap<Stri
 
 fn write_safetensors(
     model: &LoadedModel,
-    tokenizer: Option<&Tokenizer>,
+    companions: Companions<'_>,
     numbers: Option<Numbers>,
     path: &Path,
     progress: &mut dyn FnMut(u64),
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let tokenizer = companions.tokenizer;
     let mut tensors = parameters(model, float(numbers, "safetensors")?)?;
     let mut widest = DType::BF16;
     for (name, tensor) in &mut tensors {
@@ -173,16 +194,20 @@ fn write_safetensors(
         DType::BF16 => "bfloat16",
         _ => "float32",
     };
-    let [bos, eos] = [tokenizer.and_then(Tokenizer::bos), tokenizer.and_then(Tokenizer::eos)];
+    let bos = tokenizer.and_then(Tokenizer::bos);
+    let eos = match &model.end_ids[..] {
+        [] => tokenizer.and_then(Tokenizer::eos).into_iter().collect(),
+        ids => ids.to_vec(),
+    };
     match &mut config {
         ConfigFile::Llama(c) | ConfigFile::Qwen3(c) => {
             c.dtype = Some(name.to_owned());
             c.bos_token_id = bos;
-            c.eos_token_ids = eos.into_iter().collect();
+            c.eos_token_ids = eos;
         }
         ConfigFile::Gpt2(c) => {
             c.bos_token_id = bos;
-            c.eos_token_ids = eos.into_iter().collect();
+            c.eos_token_ids = eos;
         }
         ConfigFile::GolfBaseline(_) | ConfigFile::GolfWide(_) => {}
     }
@@ -192,6 +217,11 @@ fn write_safetensors(
     std::fs::write(&file, json).map_err(|e| Error::io(&file, e))?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save_in(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+        write_tokenizer_config(model, tokenizer, path)?;
+    }
+    if let Some(template) = companions.template {
+        let file = path.join("chat_template.jinja");
+        std::fs::write(&file, template).map_err(|e| Error::io(&file, e))?;
     }
     let file = path.join("model.safetensors");
     let mut out = Counted::create(&file, progress)?;
@@ -199,16 +229,37 @@ fn write_safetensors(
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let rows = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     safetensors::write(&mut out, rows, &metadata).map_err(of_formats)?;
-    out.finish(&file)
+    out.finish(&file)?;
+    Ok(Vec::new())
+}
+
+/// What transformers wants to know of a `tokenizer.json`.
+fn write_tokenizer_config(model: &LoadedModel, tokenizer: &Tokenizer, path: &Path) -> Result<()> {
+    if tokenizer.file_name() != "tokenizer.json" {
+        return Ok(());
+    }
+    let name = |id: Option<u32>| {
+        let piece = id.and_then(|id| tokenizer.piece(id));
+        piece.map(|piece| String::from_utf8_lossy(piece).into_owned())
+    };
+    let config = serde_json::json!({
+        "bos_token": name(tokenizer.bos()),
+        "clean_up_tokenization_spaces": false,
+        "eos_token": name(tokenizer.eos()),
+        "model_max_length": model.network.max_positions(),
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    });
+    let file = path.join("tokenizer_config.json");
+    std::fs::write(&file, format!("{config:#}\n")).map_err(|e| Error::io(&file, e))
 }
 
 fn write_gguf(
     model: &LoadedModel,
-    tokenizer: Option<&Tokenizer>,
+    companions: Companions<'_>,
     numbers: Option<Numbers>,
     path: &Path,
     progress: &mut dyn FnMut(u64),
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let network = &model.network;
     let mut keys = network_keys(network)?;
     let file_type = match numbers {
@@ -219,8 +270,16 @@ fn write_gguf(
     };
     keys.push(("general.file_type".into(), Value::U32(file_type)));
     keys.push(("general.quantization_version".into(), Value::U32(2)));
-    if let Some(tokenizer) = tokenizer {
+    if let Some(tokenizer) = companions.tokenizer {
         keys.extend(metadata(tokenizer, network.vocab_size())?);
+        // The end of a turn, where that is another id than the end of a text.
+        let end_of_turn = model.end_ids.iter().find(|&&id| Some(id) != tokenizer.eos());
+        if let Some(&id) = end_of_turn {
+            keys.push(("tokenizer.ggml.eot_token_id".into(), Value::U32(id)));
+        }
+    }
+    if let Some(template) = companions.template {
+        keys.push(("tokenizer.chat_template".into(), Value::Text(template.to_owned())));
     }
     let mut entries = Vec::new();
     for spec in network.parameters() {
@@ -242,7 +301,8 @@ fn write_gguf(
     }
     let mut out = Counted::create(path, progress)?;
     gguf::write(&mut out, &keys, &entries).map_err(of_formats)?;
-    out.finish(path)
+    out.finish(path)?;
+    Ok(Vec::new())
 }
 
 fn kind_of(dtype: DType) -> TensorKind {
@@ -317,10 +377,11 @@ fn network_keys(network: &Network) -> Result<Vec<(String, Value)>> {
 
 fn write_llama2c(
     model: &LoadedModel,
+    companions: Companions<'_>,
     numbers: Option<Numbers>,
     path: &Path,
     progress: &mut dyn FnMut(u64),
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let Network::Llama(c) = &model.network else {
         return Err(refuse("llama2.c runs Llama networks only; this is another"));
     };
@@ -358,7 +419,21 @@ fn write_llama2c(
     }
     let mut out = Counted::create(path, progress)?;
     llama2c::write_v0(&mut out, &header, &tensors).map_err(of_formats)?;
-    out.finish(path)
+    out.finish(path)?;
+    let Some(tokenizer) = companions.tokenizer else { return Ok(Vec::new()) };
+    let file = path.with_file_name("tokenizer.bin");
+    let left_out = match tokenizer.to_llama2c() {
+        Err(e) => e.to_string(),
+        Ok(bytes) => match std::fs::read(&file) {
+            Ok(there) if there == bytes => return Ok(Vec::new()),
+            Ok(_) => format!("another is there already: {}", file.display()),
+            Err(_) => {
+                std::fs::write(&file, bytes).map_err(|e| Error::io(&file, e))?;
+                return Ok(Vec::new());
+            }
+        },
+    };
+    Ok(vec![format!("the tokenizer: {left_out}")])
 }
 
 fn write_llmc(

@@ -1,15 +1,29 @@
+//! Texts from prompts: one, or several together.
+
 use crate::{Error, ErrorKind, Generator, Result, Sampler};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// When a continuation ends, besides the model ending it.
+/// When a continuation ends, besides the model ending it, and what is said of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StopRule {
+pub struct TextRule {
     /// Ends the text when it is this many tokens long, prompt included, BOS not.
     pub max_tokens: usize,
     /// Ends the text before any of these ids.
     pub stop_ids: Vec<u32>,
+    /// Whether the text goes on when the context is full: its older half is left out then, and the
+    /// newer half is read again.
+    pub slides: bool,
+    /// With how many others' log-probabilities chosen tokens come; without any when absent.
+    pub logprobs: Option<usize>,
+}
+
+impl TextRule {
+    /// A text of at most so many tokens that ends with these ids or with the context.
+    pub fn new(max_tokens: usize, stop_ids: Vec<u32>) -> Self {
+        Self { max_tokens, stop_ids, slides: false, logprobs: None }
+    }
 }
 
 /// Why a continuation ended.
@@ -23,6 +37,35 @@ pub enum StopReason {
     ContextFull,
     /// The caller asked to stop.
     Interrupted,
+}
+
+/// Natural logarithms of what the model gave tokens as probabilities, before temperature and
+/// filters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprobs {
+    /// Of the token that was chosen.
+    pub chosen: f64,
+    /// The likeliest tokens, the likeliest first.
+    pub top: Vec<(u32, f64)>,
+}
+
+impl Logprobs {
+    fn of(logits: &[f32], chosen: u32, count: usize) -> Self {
+        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let sum: f64 = logits.iter().map(|&l| (f64::from(l) - largest).exp()).sum();
+        let total = largest + sum.ln();
+        let of = |token: u32| f64::from(logits[token as usize]) - total;
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        let order =
+            |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        let count = count.min(ids.len());
+        if count < ids.len() {
+            ids.select_nth_unstable_by(count, order);
+            ids.truncate(count);
+        }
+        ids.sort_unstable_by(order);
+        Self { chosen: of(chosen), top: ids.into_iter().map(|id| (id, of(id))).collect() }
+    }
 }
 
 /// What a continuation took.
@@ -40,8 +83,35 @@ pub struct GenerationStats {
     pub stopped: StopReason,
 }
 
-/// Reads a prompt and continues it. `on_token` gets every token of the text: the prompt's, BOS
-/// not included, then each chosen one as soon as it is known.
+/// What happens to one of several texts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextEvent {
+    /// It begins with another token of its prompt.
+    Prompt(u32),
+    /// It has another token.
+    Token(u32, Option<Logprobs>),
+    /// The context was full: so many tokens at its beginning are not looked back on any more.
+    Slid {
+        /// Tokens that were left out.
+        left_out: usize,
+    },
+    /// It is complete.
+    End(StopReason),
+}
+
+/// What becomes of a text after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on.
+    Continue,
+    /// It ends here; the others go on.
+    EndText,
+    /// All texts stay as they are.
+    EndAll,
+}
+
+/// Reads a prompt and continues it, with the adapter that the generator's first sequence has.
+/// `on_text` gets every event of the text, the last one too.
 ///
 /// # Errors
 /// When the prompt is empty or too long, or the device fails.
@@ -50,47 +120,49 @@ pub fn generate(
     prompt: &[u32],
     bos: Option<u32>,
     sampler: &mut Sampler,
-    stop: &StopRule,
-    on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    rule: &TextRule,
+    on_text: &mut dyn FnMut(TextEvent) -> ControlFlow<()>,
 ) -> Result<GenerationStats> {
-    let sequence = beginning(bos, prompt)?;
     let begin = Instant::now();
     let mut stats = GenerationStats {
-        prompt_tokens: sequence.len(),
+        prompt_tokens: prompt.len() + usize::from(bos.is_some()),
         prompt_time: Duration::ZERO,
         generated_tokens: 0,
         generation_time: Duration::ZERO,
-        stopped: StopReason::MaxTokens,
+        stopped: StopReason::Interrupted,
     };
-    for &token in prompt.iter().take(stop.max_tokens) {
-        if on_token(token).is_break() {
-            stats.stopped = StopReason::Interrupted;
-            return Ok(stats);
-        }
+    let mut was_read = None;
+    let prompts = [prompt.to_vec()];
+    let adapter = [generator.adapter_of(0)];
+    generate_each(
+        generator,
+        &prompts,
+        &adapter,
+        bos,
+        std::slice::from_mut(sampler),
+        rule,
+        &mut |_, event| {
+            match &event {
+                TextEvent::Prompt(_) => {}
+                TextEvent::Token(..) | TextEvent::Slid { .. } | TextEvent::End(_) => {
+                    was_read.get_or_insert_with(Instant::now);
+                }
+            }
+            match &event {
+                TextEvent::Token(..) => stats.generated_tokens += 1,
+                TextEvent::End(reason) => stats.stopped = *reason,
+                _ => {}
+            }
+            match on_text(event) {
+                ControlFlow::Continue(()) => Flow::Continue,
+                ControlFlow::Break(()) => Flow::EndAll,
+            }
+        },
+    )?;
+    if let Some(was_read) = was_read {
+        stats.prompt_time = was_read - begin;
+        stats.generation_time = was_read.elapsed();
     }
-    if prompt.len() >= stop.max_tokens {
-        return Ok(stats);
-    }
-    let mut next = sampler.sample(generator.read(&sequence)?);
-    stats.prompt_time = begin.elapsed();
-    let begin = Instant::now();
-    stats.stopped = loop {
-        if stop.stop_ids.contains(&next) {
-            break StopReason::StopId(next);
-        }
-        stats.generated_tokens += 1;
-        if on_token(next).is_break() {
-            break StopReason::Interrupted;
-        }
-        if prompt.len() + stats.generated_tokens >= stop.max_tokens {
-            break StopReason::MaxTokens;
-        }
-        if generator.position() >= generator.limit() {
-            break StopReason::ContextFull;
-        }
-        next = sampler.sample(generator.read(&[next])?);
-    };
-    stats.generation_time = begin.elapsed();
     Ok(stats)
 }
 
@@ -104,32 +176,32 @@ fn beginning(bos: Option<u32>, prompt: &[u32]) -> Result<Vec<u32>> {
     Ok(sequence)
 }
 
-/// What happens to one of several texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextEvent {
-    /// It has another token.
-    Token(u32),
-    /// It is complete.
-    End(StopReason),
-}
-
 /// A prompt being continued in one of a generator's sequences.
 struct Continued {
     /// Which prompt.
     index: usize,
     /// Which sequence of the generator.
     sequence: usize,
-    /// The token chosen last.
+    /// The tokens of the text, BOS not included.
+    tokens: Vec<u32>,
+    /// The token chosen last, which is not in the text yet.
     next: u32,
-    /// Tokens of the text so far.
-    length: usize,
+    logprobs: Option<Logprobs>,
+}
+
+impl Continued {
+    fn choose(&mut self, sampler: &mut Sampler, logits: &[f32], rule: &TextRule) {
+        self.next = sampler.sample(logits);
+        self.logprobs = rule.logprobs.map(|count| Logprobs::of(logits, self.next, count));
+    }
 }
 
 /// Reads prompts and continues them, as many together as the generator has sequences; when one
 /// ends, the next prompt takes its place. Every prompt has a sampler of its own, so that its text
-/// does not depend on the others, and an adapter by the generator's number, or none. `on_text` gets the number of a prompt with every token of its
-/// text: the prompt's, BOS not included, then each chosen one as soon as it is known; and with
-/// why the text ended. When it breaks, all texts stay as they are.
+/// does not depend on the others, and an adapter by the generator's number, or none. `on_text`
+/// gets the number of a prompt with every token of its text: the prompt's, BOS not included, then
+/// each chosen one as soon as it is known; and with why the text ended, unless it said itself that
+/// all do.
 ///
 /// # Errors
 /// When a prompt is empty or too long, or the device fails.
@@ -142,8 +214,8 @@ pub fn generate_each(
     adapters: &[Option<usize>],
     bos: Option<u32>,
     samplers: &mut [Sampler],
-    stop: &StopRule,
-    on_text: &mut dyn FnMut(usize, TextEvent) -> ControlFlow<()>,
+    rule: &TextRule,
+    on_text: &mut dyn FnMut(usize, TextEvent) -> Flow,
 ) -> Result<()> {
     let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
     let mut free: Vec<usize> = (0..generator.sequences()).rev().collect();
@@ -153,13 +225,22 @@ pub fn generate_each(
             && let Some(index) = waiting.pop_front()
         {
             let prompt = &prompts[index];
-            for &token in prompt.iter().take(stop.max_tokens) {
-                if on_text(index, TextEvent::Token(token)).is_break() {
-                    return Ok(());
+            let mut flow = Flow::Continue;
+            for &token in prompt.iter().take(rule.max_tokens) {
+                flow = on_text(index, TextEvent::Prompt(token));
+                if flow != Flow::Continue {
+                    break;
                 }
             }
-            if prompt.len() >= stop.max_tokens {
-                if on_text(index, TextEvent::End(StopReason::MaxTokens)).is_break() {
+            let ended = match flow {
+                Flow::EndAll => return Ok(()),
+                Flow::EndText => Some(StopReason::Interrupted),
+                Flow::Continue => {
+                    (prompt.len() >= rule.max_tokens).then_some(StopReason::MaxTokens)
+                }
+            };
+            if let Some(reason) = ended {
+                if on_text(index, TextEvent::End(reason)) == Flow::EndAll {
                     return Ok(());
                 }
                 continue;
@@ -168,44 +249,96 @@ pub fn generate_each(
             generator.reset_sequence(sequence);
             generator.choose_adapter(sequence, adapters[index]);
             let logits = generator.read_in(sequence, &beginning(bos, prompt)?)?;
-            let next = samplers[index].sample(logits);
-            running.push(Continued { index, sequence, next, length: prompt.len() });
+            let tokens = prompt.clone();
+            let mut text = Continued { index, sequence, tokens, next: 0, logprobs: None };
+            text.choose(&mut samplers[index], logits, rule);
+            running.push(text);
         }
-        let mut interrupted = false;
+        let mut end_all = false;
         running.retain_mut(|text| {
-            if interrupted {
+            if end_all {
                 return true;
             }
-            let ended = if stop.stop_ids.contains(&text.next) {
-                Some(StopReason::StopId(text.next))
-            } else {
-                text.length += 1;
-                interrupted = on_text(text.index, TextEvent::Token(text.next)).is_break();
-                if text.length >= stop.max_tokens {
-                    Some(StopReason::MaxTokens)
-                } else if generator.position_of(text.sequence) >= generator.limit() {
-                    Some(StopReason::ContextFull)
-                } else {
-                    None
-                }
-            };
+            let ended = take_up(text, generator, rule, on_text, &mut end_all);
             if let Some(reason) = ended {
-                interrupted |= on_text(text.index, TextEvent::End(reason)).is_break();
+                end_all |= on_text(text.index, TextEvent::End(reason)) == Flow::EndAll;
                 free.push(text.sequence);
             }
             ended.is_none()
         });
-        if interrupted || running.is_empty() && waiting.is_empty() {
+        if end_all || running.is_empty() && waiting.is_empty() {
             return Ok(());
         }
-        if running.is_empty() {
+        // Those whose context is full read what they keep of it, each for itself.
+        let (full, next): (Vec<_>, Vec<_>) = running
+            .iter_mut()
+            .partition(|text| generator.position_of(text.sequence) >= generator.limit());
+        for text in full {
+            let limit = generator.limit();
+            let kept = (limit / 2).max(1).min(text.tokens.len());
+            let left_out = text.tokens.len() - kept;
+            match on_text(text.index, TextEvent::Slid { left_out }) {
+                Flow::Continue => {}
+                Flow::EndText | Flow::EndAll => return Ok(()),
+            }
+            let bos = bos.filter(|_| kept < limit);
+            generator.reset_sequence(text.sequence);
+            let logits =
+                generator.read_in(text.sequence, &beginning(bos, &text.tokens[left_out..])?)?;
+            text.choose(&mut samplers[text.index], logits, rule);
+        }
+        if next.is_empty() {
             continue;
         }
-        let next: Vec<(usize, u32)> = running.iter().map(|t| (t.sequence, t.next)).collect();
-        let logits = generator.read_each(&next)?;
-        let rows = logits.chunks_exact(logits.len() / running.len());
-        for (text, row) in running.iter_mut().zip(rows) {
-            text.next = samplers[text.index].sample(row);
+        let pairs: Vec<(usize, u32)> = next.iter().map(|t| (t.sequence, t.next)).collect();
+        let logits = generator.read_each(&pairs)?;
+        let rows = logits.chunks_exact(logits.len() / pairs.len());
+        for (text, row) in next.into_iter().zip(rows) {
+            text.choose(&mut samplers[text.index], row, rule);
         }
+    }
+}
+
+/// Puts the chosen token into its text; gives why the text ends with it or before it.
+fn take_up(
+    text: &mut Continued,
+    generator: &Generator,
+    rule: &TextRule,
+    on_text: &mut dyn FnMut(usize, TextEvent) -> Flow,
+    end_all: &mut bool,
+) -> Option<StopReason> {
+    if rule.stop_ids.contains(&text.next) {
+        return Some(StopReason::StopId(text.next));
+    }
+    text.tokens.push(text.next);
+    match on_text(text.index, TextEvent::Token(text.next, text.logprobs.take())) {
+        Flow::Continue => {}
+        Flow::EndText => return Some(StopReason::Interrupted),
+        Flow::EndAll => {
+            *end_all = true;
+            return Some(StopReason::Interrupted);
+        }
+    }
+    if text.tokens.len() >= rule.max_tokens {
+        Some(StopReason::MaxTokens)
+    } else if generator.position_of(text.sequence) >= generator.limit() && !rule.slides {
+        Some(StopReason::ContextFull)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logprobs_are_of_the_whole_distribution() {
+        let found = Logprobs::of(&[1.0, 3.0, -1e30, 3.0], 0, 3);
+        let total = (1f64.exp() + 2.0 * 3f64.exp()).ln();
+        assert_eq!(found.chosen, 1.0 - total);
+        assert_eq!(found.top, [(1, 3.0 - total), (3, 3.0 - total), (0, 1.0 - total)]);
+        assert_eq!(Logprobs::of(&[0.0, 0.0], 1, 9).top.len(), 2);
+        assert!(Logprobs::of(&[0.0, 0.0], 1, 0).top.is_empty());
     }
 }

@@ -150,6 +150,14 @@ impl Generator {
         self.sequences[sequence].adapter = adapter;
     }
 
+    /// The adapter of a sequence.
+    ///
+    /// # Panics
+    /// When there is no such sequence.
+    pub fn adapter_of(&self, sequence: usize) -> Option<usize> {
+        self.sequences[sequence].adapter
+    }
+
     /// How long it took to go to another adapter the last time: to choose surfaces and factors,
     /// of which every run binds some. `None` before the first time.
     pub fn adapter_swap_time(&self) -> Option<Duration> {

@@ -33,11 +33,13 @@ pub use config::{
     Heads, ModelSection, OptimizerSection, Order, SampleSection, Schedule, TrainConfig,
     TrainSection, edit_distance, network_of_preset,
 };
-pub use convert::{Numbers, Target, convert, model_bytes};
+pub use convert::{Companions, Numbers, Target, convert, model_bytes};
 pub use data::{DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate, evaluate_adapted};
-pub use generate::{GenerationStats, StopReason, StopRule, TextEvent, generate, generate_each};
+pub use generate::{
+    Flow, GenerationStats, Logprobs, StopReason, TextEvent, TextRule, generate, generate_each,
+};
 pub use generator::{Generator, PREFILL_SIZES};
 pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::{Adapter, LoadedModel};

@@ -1,6 +1,6 @@
 use crate::checkpoint::{self, TrainState, first_moment_name, second_moment_name};
 use crate::evaluate::LossSum;
-use crate::generate::{StopRule, generate};
+use crate::generate::{TextEvent, TextRule, generate};
 use crate::programs::{gradient_program, loss_program, update_program};
 use crate::{
     Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random, Result,
@@ -512,10 +512,7 @@ impl Trainer {
         let seed = self.config.train.seed ^ self.state.step;
         let config =
             SamplerConfig { temperature: 0.8, top_p: 0.95, seed, ..SamplerConfig::greedy() };
-        let stop = StopRule {
-            max_tokens: self.config.sample.tokens,
-            stop_ids: tokenizer.bos().into_iter().chain(tokenizer.eos()).collect(),
-        };
+        let rule = TextRule::new(self.config.sample.tokens, tokenizer.end_ids());
         let mut stream = tokenizer.decode_stream();
         let mut text = String::new();
         generate(
@@ -523,9 +520,11 @@ impl Trainer {
             &prompt,
             tokenizer.bos(),
             &mut Sampler::new(config),
-            &stop,
-            &mut |token| {
-                text += &stream.feed(token);
+            &rule,
+            &mut |event| {
+                if let TextEvent::Prompt(token) | TextEvent::Token(token, _) = event {
+                    text += &stream.feed(token);
+                }
                 ControlFlow::Continue(())
             },
         )?;

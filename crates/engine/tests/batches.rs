@@ -3,8 +3,8 @@
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
 use orion_engine::{
-    Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopRule, TextEvent, generate,
-    generate_each, initialize,
+    Flow, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, TextEvent, TextRule,
+    generate, generate_each, initialize,
 };
 use orion_models::{
     GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
@@ -133,7 +133,7 @@ fn prompts_take_turns_and_get_their_own_texts() {
     let device: Arc<dyn Device> = Arc::new(Cpu::default());
     let prompts: Vec<Vec<u32>> =
         vec![vec![4, 5], vec![9; 20], vec![], vec![1, 2, 3], vec![70; 25], vec![8]];
-    let stop = StopRule { max_tokens: 24, stop_ids: vec![13] };
+    let stop = TextRule::new(24, vec![13]);
     let sampler = |i: usize| {
         Sampler::new(SamplerConfig { temperature: 0.7, seed: i as u64, ..SamplerConfig::greedy() })
     };
@@ -142,8 +142,10 @@ fn prompts_take_turns_and_get_their_own_texts() {
         let mut generator = Generator::new(&model, device.clone(), None).unwrap();
         let mut text = Vec::new();
         let stats =
-            generate(&mut generator, prompt, Some(0), &mut sampler(i), &stop, &mut |token| {
-                text.push(token);
+            generate(&mut generator, prompt, Some(0), &mut sampler(i), &stop, &mut |event| {
+                if let TextEvent::Prompt(token) | TextEvent::Token(token, _) = event {
+                    text.push(token);
+                }
                 ControlFlow::Continue(())
             })
             .unwrap();
@@ -156,10 +158,11 @@ fn prompts_take_turns_and_get_their_own_texts() {
         let mut all = vec![(Vec::new(), StopReason::Interrupted); prompts.len()];
         let mut on_text = |i: usize, event| {
             match event {
-                TextEvent::Token(token) => all[i].0.push(token),
+                TextEvent::Prompt(token) | TextEvent::Token(token, _) => all[i].0.push(token),
                 TextEvent::End(reason) => all[i].1 = reason,
+                TextEvent::Slid { .. } => panic!("the context is large enough"),
             }
-            ControlFlow::Continue(())
+            Flow::Continue
         };
         generate_each(
             &mut generator,

@@ -4,8 +4,8 @@
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
 use orion_engine::{
-    ConfigLayers, EvaluationShape, Event, Generator, Sampler, SamplerConfig, StopReason, StopRule,
-    TrainConfig, Trainer, WindowRule, evaluate, generate, load_model, open_tokenizer,
+    ConfigLayers, EvaluationShape, Event, Generator, Sampler, SamplerConfig, StopReason, TextEvent,
+    TextRule, TrainConfig, Trainer, WindowRule, evaluate, generate, load_model, open_tokenizer,
 };
 use orion_formats::{SafeTensors, TokenFile, rope_interleaved_to_half};
 use orion_runtime::Device;
@@ -29,13 +29,16 @@ fn text(device: Arc<dyn Device>, shared: &Path, weights: &str, prompt: &str, n: 
     let mut generator = Generator::new(&model, device, None).unwrap();
     let prompt = tokenizer.encode(prompt);
     let mut ids = vec![tokenizer.bos().unwrap()];
-    let stop = StopRule { max_tokens: n, stop_ids: vec![1, 2] };
+    let stop = TextRule::new(n, vec![1, 2]);
     let mut sampler = Sampler::new(SamplerConfig::greedy());
-    let stats = generate(&mut generator, &prompt, tokenizer.bos(), &mut sampler, &stop, &mut |t| {
-        ids.push(t);
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    let stats =
+        generate(&mut generator, &prompt, tokenizer.bos(), &mut sampler, &stop, &mut |event| {
+            if let TextEvent::Prompt(token) | TextEvent::Token(token, _) = event {
+                ids.push(token);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     assert_eq!(stats.stopped, StopReason::MaxTokens);
     tokenizer.decode(&ids)
 }
@@ -249,7 +252,7 @@ fn gguf_files_give_llama_cpp_s_text() {
         for (device, n) in devices().into_iter().zip([100, 30]) {
             let mut generator = Generator::new(&model, device, None).unwrap();
             let mut ids = vec![];
-            let stop = StopRule { max_tokens: n, stop_ids: vec![1, 2] };
+            let stop = TextRule::new(n, vec![1, 2]);
             let mut sampler = Sampler::new(SamplerConfig::greedy());
             generate(
                 &mut generator,
@@ -257,8 +260,10 @@ fn gguf_files_give_llama_cpp_s_text() {
                 tokenizer.bos(),
                 &mut sampler,
                 &stop,
-                &mut |t| {
-                    ids.push(t);
+                &mut |event| {
+                    if let TextEvent::Prompt(token) | TextEvent::Token(token, _) = event {
+                        ids.push(token);
+                    }
                     ControlFlow::Continue(())
                 },
             )

@@ -98,6 +98,14 @@ impl Llama2c {
         Self::new(max_token_length, pieces, scores)
     }
 
+    /// A tokenizer of pieces with their scores, as its file has them.
+    pub(crate) fn of_pieces<'a>(rows: impl Iterator<Item = (Vec<u8>, &'a f32)>) -> Result<Self> {
+        let (pieces, scores): (Vec<Box<[u8]>>, Vec<Score>) =
+            rows.map(|(piece, score)| (piece.into_boxed_slice(), Score(*score))).unzip();
+        let longest = pieces.iter().map(|piece| piece.len()).max().unwrap_or(0);
+        Self::new(longest as u32, pieces, scores)
+    }
+
     fn new(max_token_length: u32, pieces: Vec<Box<[u8]>>, scores: Vec<Score>) -> Result<Self> {
         for (id, expected) in [(BOS, "\n<s>\n"), (EOS, "\n</s>\n")] {
             if pieces.get(id as usize).map(|p| &**p) != Some(expected.as_bytes()) {

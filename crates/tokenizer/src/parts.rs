@@ -110,6 +110,42 @@ impl Tokenizer {
     }
 }
 
+impl Tokenizer {
+    /// The `tokenizer.bin` of llama2.c that encodes and decodes as this tokenizer does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] naming what that file has no place for.
+    pub fn to_llama2c(&self) -> Result<Vec<u8>> {
+        let refuse = |what: &str| Err(Error::new(ErrorKind::Unsupported, what));
+        let parts = match self.to_parts() {
+            Parts::Scored(parts) => parts,
+            Parts::Merged(_) => return refuse("llama2.c has no byte-level BPE"),
+        };
+        if parts.unigram {
+            return refuse("llama2.c has no unigram pieces");
+        }
+        if !parts.charsmap.is_empty() {
+            return refuse("llama2.c does not fold characters, as this tokenizer does");
+        }
+        if parts.remove_extra_spaces {
+            return refuse("llama2.c does not drop spaces, as this tokenizer does");
+        }
+        if !parts.add_space {
+            return refuse("llama2.c puts a space before every text, this tokenizer does not");
+        }
+        if parts.pieces.iter().any(|piece| piece.kind == PieceKind::UserDefined) {
+            return refuse("llama2.c has no user-defined pieces");
+        }
+        let piece = |(id, piece): (usize, &Piece)| match u32::try_from(id).ok() {
+            id if id == parts.bos => b"\n<s>\n".to_vec(),
+            id if id == parts.eos => b"\n</s>\n".to_vec(),
+            _ => piece.text.replace('\u{2581}', " ").into_bytes(),
+        };
+        Llama2c::of_pieces(parts.pieces.iter().enumerate().map(piece).zip(parts.scores.iter()))
+            .map(|model| model.to_bytes())
+    }
+}
+
 fn name_of(pieces: &[Piece], id: Option<u32>) -> Result<Option<&str>> {
     let Some(id) = id else { return Ok(None) };
     let piece = pieces.get(id as usize).ok_or_else(|| {

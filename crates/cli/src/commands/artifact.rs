@@ -6,7 +6,8 @@ use crate::exit::Exit;
 use crate::failure::{Context, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    LoadedModel, Target, load_artifact, load_model, model_bytes, open_tokenizer, quantize_model,
+    Companions, LoadedModel, Target, load_artifact, load_model, model_bytes, open_tokenizer,
+    quantize_model,
 };
 use orion_formats::GolfArtifact;
 use orion_formats::golf_artifact::{SIZE_LIMIT, is_golf_artifact};
@@ -125,7 +126,8 @@ fn load(arguments: &ArtifactLoad, printer: &Printer) -> Result {
         tokenizer.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
     let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
     let (target, out) = (Target::SafeTensors, &arguments.out);
-    orion_engine::convert(&model, tokenizer.as_ref(), target, None, out, &mut |bytes| {
+    let companions = Companions { tokenizer: tokenizer.as_ref(), template: None };
+    orion_engine::convert(&model, companions, target, None, out, &mut |bytes| {
         bar.set(bytes, out.display().to_string());
     })?;
     drop(bar);

@@ -2,7 +2,7 @@
 
 use crate::adapters::Adapters;
 use crate::arguments::Chat;
-use crate::commands::run::sampler;
+use crate::commands::run::{end_ids, sampler};
 use crate::devices::{device, kept};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
@@ -50,6 +50,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
         tokenizer: &tokenizer,
         template,
         sampler: Sampler::new(config),
+        ends: end_ids(&model, &tokenizer),
         messages: Vec::new(),
         known: Vec::new(),
         stop: arguments.stop.clone(),
@@ -68,6 +69,8 @@ struct Conversation<'a> {
     tokenizer: &'a Tokenizer,
     template: ChatTemplate,
     sampler: Sampler,
+    /// Ids that end an answer.
+    ends: Vec<u32>,
     messages: Vec<Message>,
     /// Tokens that the generator has read.
     known: Vec<u32>,
@@ -188,23 +191,22 @@ impl Conversation<'_> {
                 &ids[..]
             }
         };
-        let ends = self.tokenizer.end_ids();
         let mut next = self.sampler.sample(self.generator.read(rest)?);
         self.known.clone_from(&ids);
         let mut stream = self.tokenizer.decode_stream();
         ids.iter().for_each(|&id| drop(stream.feed(id)));
         let mut stop = StopStrings::new(self.stop.iter().cloned());
         let mut answer = String::new();
-        let mut stopped = false;
+        let mut stopped = None;
         for _ in 0..self.most {
-            if ends.contains(&next) || self.interrupt.is_asked() {
+            if self.ends.contains(&next) || self.interrupt.is_asked() {
                 break;
             }
             let text;
             (text, stopped) = stop.feed(&stream.feed(next));
             printer.data(&text)?;
             answer.push_str(&text);
-            if stopped {
+            if stopped.is_some() {
                 break;
             }
             if self.generator.position() >= self.generator.limit() {
@@ -214,9 +216,9 @@ impl Conversation<'_> {
             self.known.push(next);
             next = self.sampler.sample(self.generator.read(&[next])?);
         }
-        if !stopped {
+        if stopped.is_none() {
             let (mut text, ended) = stop.feed(&stream.finish());
-            if !ended {
+            if ended.is_none() {
                 text.push_str(&stop.finish());
             }
             printer.data(&text)?;

@@ -3,8 +3,8 @@ use crate::exit::Exit;
 use crate::failure::{Context, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    ConfigLayers, LoadedModel, Target, convert, initialize, model_bytes, network_of_preset,
-    open_tokenizer,
+    Companions, ConfigLayers, LoadedModel, Target, convert, initialize, model_bytes,
+    network_of_preset, open_tokenizer,
 };
 
 /// Writes a model of random weights, the ones that training would begin with.
@@ -24,7 +24,8 @@ pub(crate) fn init(arguments: &Init, printer: &Printer) -> Result {
     let numbers = arguments.dtype.map(NumberType::numbers);
     let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
     let (target, out) = (Target::SafeTensors, &arguments.out);
-    convert(&model, tokenizer.as_ref(), target, numbers, out, &mut |bytes| {
+    let companions = Companions { tokenizer: tokenizer.as_ref(), template: None };
+    convert(&model, companions, target, numbers, out, &mut |bytes| {
         bar.set(bytes, out.display().to_string());
     })?;
     drop(bar);

@@ -1,6 +1,6 @@
 //! Trains a small Llama on the embedded corpus, through the same doors as `train` and `run`.
 
-use super::run::stream;
+use super::run::Streamed;
 use crate::arguments::Quickstart;
 use crate::devices::{Products, device};
 use crate::exit::Exit;
@@ -9,8 +9,8 @@ use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
 use orion_engine::{
-    ConfigLayers, Generator, Sampler, SamplerConfig, TrainConfig, Trainer, load_model,
-    network_of_preset,
+    ConfigLayers, Generator, Sampler, SamplerConfig, StopStrings, TextRule, TrainConfig, Trainer,
+    load_model, network_of_preset,
 };
 use orion_formats::tokens;
 use orion_tokenizer::Tokenizer;
@@ -95,15 +95,9 @@ pub(crate) fn quickstart(arguments: &Quickstart, printer: &Printer) -> Result {
     let sampling = SamplerConfig { temperature: 0.7, seed: SEED, ..SamplerConfig::greedy() };
     let prompt = data.tokenizer.encode(PROMPT);
     let mut sampler = Sampler::new(sampling);
-    stream(
-        &mut generator,
-        &data.tokenizer,
-        &prompt,
-        &mut sampler,
-        STORY_TOKENS,
-        &interrupt,
-        printer,
-    )?;
+    let rule = TextRule::new(STORY_TOKENS, data.tokenizer.end_ids());
+    let story = Streamed { tokenizer: &data.tokenizer, rule, stop: StopStrings::new([]) };
+    story.write(&mut generator, &prompt, &mut sampler, &interrupt, printer)?;
     printer.data("\n")?;
     printer.say("");
     if interrupt.is_asked() {

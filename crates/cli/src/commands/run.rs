@@ -9,8 +9,8 @@ use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use orion_engine::{
-    GenerationStats, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopRule,
-    generate, load_model, open_tokenizer,
+    GenerationStats, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopStrings,
+    TextEvent, TextRule, generate, load_model, open_tokenizer,
 };
 use orion_tokenizer::Tokenizer;
 use std::io::Read;
@@ -21,6 +21,11 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let sampler = sampler(&arguments.sampling)?;
+    if arguments.logprobs.is_some() && arguments.format != Format::Json {
+        return Err(
+            Failure::usage("--logprobs says nothing in plain text").hint("add --format json")
+        );
+    }
     let prompt = prompt(arguments)?;
     let (products, storage) = kept(arguments.precision);
     let device = device(&arguments.device, products)?;
@@ -34,7 +39,13 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     printer.detail(format_args!("tokenizer {}", tokenizer_path.display()));
     printer.detail(format_args!("device {}: {}", device.name(), device.description()));
     printer.detail(format_args!("seed {}", sampler.seed));
-    let most = arguments.max_tokens.unwrap_or(usize::MAX);
+    let rule = TextRule {
+        max_tokens: arguments.max_tokens.unwrap_or(usize::MAX),
+        stop_ids: end_ids(&model, &tokenizer),
+        // Without a length, the context is what ends a text.
+        slides: arguments.max_tokens.is_some(),
+        logprobs: arguments.logprobs,
+    };
     let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
     if arguments.parallel.is_some() || arguments.format == Format::Json || adapters.len() > 1 {
         let prompts = match arguments.parallel {
@@ -44,7 +55,8 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
         let count = arguments.parallel.map_or(1, NonZeroUsize::get).min(prompts.len()).max(1);
         let mut generator = Generator::with_sequences(&model, device, arguments.context, count)?;
         adapters.load_into(&mut generator);
-        let texts = parallel::Texts { prompts, adapters, sampler, most, format: arguments.format };
+        let (stop, format) = (arguments.stop.clone(), arguments.format);
+        let texts = parallel::Texts { prompts, adapters, sampler, rule, stop, format };
         return texts.write(generator, &tokenizer, arguments.stats, printer);
     }
     let mut generator = Generator::new(&model, device, arguments.context)?;
@@ -60,44 +72,90 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     }
     let (interrupt, seed) = (Interrupt::listen(), sampler.seed);
     let mut sampler = Sampler::new(sampler);
-    let stats =
-        stream(&mut generator, &tokenizer, &prompt, &mut sampler, most, &interrupt, printer)?;
+    let stop = StopStrings::new(arguments.stop.iter().cloned());
+    let text = Streamed { tokenizer: &tokenizer, rule, stop };
+    let (stats, stopped_by) =
+        text.write(&mut generator, &prompt, &mut sampler, &interrupt, printer)?;
     printer.end_of_text()?;
     if arguments.stats {
-        report(&stats, seed, printer);
+        let why = stopped_by.map_or_else(|| reason(stats.stopped), |s| format!("at {s:?}"));
+        report(&stats, &why, seed, printer);
         report_swap(&generator, printer);
     }
     Ok(if interrupt.is_asked() { Exit::Interrupted } else { Exit::Success })
 }
 
-/// Continues a prompt to standard output until the text has `most` tokens or the model ends it.
-pub(crate) fn stream(
-    generator: &mut Generator,
-    tokenizer: &Tokenizer,
-    prompt: &[u32],
-    sampler: &mut Sampler,
-    most: usize,
-    interrupt: &Interrupt,
-    printer: &Printer,
-) -> Result<GenerationStats> {
-    let bos = tokenizer.bos();
-    let stop =
-        StopRule { max_tokens: most, stop_ids: bos.into_iter().chain(tokenizer.eos()).collect() };
-    let mut text = tokenizer.decode_stream();
-    if let Some(bos) = bos {
-        text.feed(bos);
-    }
-    let mut printed = Ok(());
-    let stats = generate(generator, prompt, bos, sampler, &stop, &mut |token| {
-        printed = printer.data(text.feed(token));
-        match printed {
-            Ok(()) if !interrupt.is_asked() => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+/// Every id that ends a text: those that the model's files name and those that the tokenizer has
+/// names for.
+pub(crate) fn end_ids(model: &LoadedModel, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut ids = tokenizer.end_ids();
+    ids.extend(&model.end_ids);
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// A text that is written to standard output as it comes.
+pub(crate) struct Streamed<'a> {
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) rule: TextRule,
+    pub(crate) stop: StopStrings,
+}
+
+impl Streamed<'_> {
+    /// Continues a prompt until a rule or the model ends it. Gives the stop string that did it,
+    /// where one did.
+    pub(crate) fn write(
+        self,
+        generator: &mut Generator,
+        prompt: &[u32],
+        sampler: &mut Sampler,
+        interrupt: &Interrupt,
+        printer: &Printer,
+    ) -> Result<(GenerationStats, Option<String>)> {
+        let Self { tokenizer, rule, mut stop } = self;
+        let bos = tokenizer.bos();
+        let mut text = tokenizer.decode_stream();
+        if let Some(bos) = bos {
+            text.feed(bos);
         }
-    })?;
-    printed?;
-    printer.data(text.finish())?;
-    Ok(stats)
+        let (mut printed, mut stopped_by) = (Ok(()), None);
+        let stats = generate(generator, prompt, bos, sampler, &rule, &mut |event| {
+            match event {
+                TextEvent::Prompt(token) => printed = printer.data(text.feed(token)),
+                TextEvent::Token(token, _) => {
+                    let piece;
+                    (piece, stopped_by) = stop.feed(&text.feed(token));
+                    printed = printer.data(piece);
+                }
+                TextEvent::Slid { left_out } => say_slid(left_out, printer),
+                TextEvent::End(_) => {}
+            }
+            match printed {
+                Ok(()) if stopped_by.is_none() && !interrupt.is_asked() => {
+                    ControlFlow::Continue(())
+                }
+                _ => ControlFlow::Break(()),
+            }
+        })?;
+        printed?;
+        if stopped_by.is_none() {
+            let piece;
+            (piece, stopped_by) = stop.feed(&text.finish());
+            printer.data(piece)?;
+        }
+        if stopped_by.is_none() {
+            printer.data(stop.finish())?;
+        }
+        Ok((stats, stopped_by))
+    }
+}
+
+/// Says that the model has forgotten the beginning.
+fn say_slid(left_out: usize, printer: &Printer) {
+    printer.warn(format_args!(
+        "the context is full; the first {left_out} tokens are left out from here on"
+    ));
 }
 
 fn prompt(arguments: &Run) -> Result<String> {
@@ -142,7 +200,7 @@ fn seed_of_the_moment() -> u64 {
     now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32
 }
 
-fn report(stats: &GenerationStats, seed: u64, printer: &Printer) {
+fn report(stats: &GenerationStats, stopped: &str, seed: u64, printer: &Printer) {
     let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     printer.report(format_args!(
         "prompt      {} tokens in {:.3} s, compilation included",
@@ -156,7 +214,7 @@ fn report(stats: &GenerationStats, seed: u64, printer: &Printer) {
         stats.generation_time.as_secs_f64(),
         rate(decoded, stats.generation_time)
     ));
-    printer.report(format_args!("stopped     {}", reason(stats.stopped)));
+    printer.report(format_args!("stopped     {stopped}"));
     printer.report(format_args!("seed        {seed}"));
 }
 

@@ -124,3 +124,52 @@ fn stories260k_is_written_as_llama2c_s_own_file() {
     let weights = theirs.len() - 2 * 512 * 4 * 4;
     assert!(ours[..weights] == theirs[..weights]);
 }
+
+#[test]
+fn the_chat_template_and_the_ends_of_turns_go_along() {
+    let place = tiny_run();
+    let convert = |line: &str| place.line(&format!("convert {line}"));
+    convert("run --to safetensors -o hf").succeeded();
+    let template = "{% for m in messages %}{{ m.content }} {% endfor %}é:";
+    place.write("hf/chat_template.jinja", template);
+    place.write("hf/generation_config.json", "{\"eos_token_id\": [4, 9]}");
+    convert("hf --to gguf -o model.gguf").succeeded();
+    convert("model.gguf --to safetensors -o back").succeeded();
+    assert_eq!(place.read("back/chat_template.jinja"), template);
+    assert_eq!(place.read("back/tokenizer_config.json"), place.read("hf/tokenizer_config.json"));
+    let config: serde_json::Value = serde_json::from_str(&place.read("back/config.json")).unwrap();
+    let ends: Vec<u32> = serde_json::from_value(config["eos_token_id"].clone()).unwrap();
+    assert!(ends.contains(&4) || ends.contains(&9), "{ends:?}");
+    let answer = |model: &str| {
+        let flags = ["chat", model, "--temperature", "0", "-n", "4"];
+        place.with_stdin(&flags, "the cat\n").succeeded()
+    };
+    assert_eq!(answer("model.gguf"), answer("hf"));
+    assert_eq!(answer("back"), answer("hf"));
+
+    let ran = convert("hf --to llama2c -o model.bin");
+    assert!(ran.stderr.contains("left out: the chat template"), "{ran}");
+    assert!(ran.stderr.contains("llama2.c has no byte-level BPE"), "{ran}");
+    assert_eq!(ran.code, 0);
+}
+
+#[test]
+fn llama2c_gets_its_tokenizer_beside_the_model() {
+    let (Some(gguf), Some(expected)) =
+        (shared("weights/stories260K-f32.gguf"), shared("data/tok512.bin"))
+    else {
+        return;
+    };
+    let place = Place::new();
+    let line = format!("convert {} --to llama2c -o model.bin", gguf.to_str().unwrap());
+    let ran = place.line(&line);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let ours = orion_tokenizer::Tokenizer::from_file(place.path("tokenizer.bin")).unwrap();
+    let theirs = orion_tokenizer::Tokenizer::from_file(expected).unwrap();
+    for text in ["Once upon a time", " two  spaces", "été\n"] {
+        assert_eq!(ours.encode(text), theirs.encode(text), "{text}");
+    }
+    // It is found there.
+    let run = |model: &str| place.line(&format!("run {model} -p Once -n 20 --temp 0")).succeeded();
+    assert_eq!(run("model.bin"), run(gguf.to_str().unwrap()));
+}

@@ -7,6 +7,7 @@ mod chat;
 mod convert;
 mod errors;
 mod estimate;
+mod generation;
 mod help;
 mod lint;
 mod mil;

@@ -1,7 +1,8 @@
 //! `config.json` of a GPT-2 model.
 
 use super::{
-    OneOrMore, check_bounds, check_numbers, from_json, list_of, malformed, to_json, unsupported,
+    OneOrMore, check_bounds, check_foreign_keys, check_numbers, from_json, list_of, malformed,
+    to_json, unsupported,
 };
 use crate::Result;
 use serde::Deserialize;
@@ -51,6 +52,7 @@ const ACTIVATIONS: [&str; 2] = ["gelu_new", "gelu_pytorch_tanh"];
 impl Gpt2ConfigFile {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let raw: Raw = from_json(bytes)?;
+        check_foreign_keys(bytes)?;
         check_features(&raw)?;
         let positions = raw.n_positions.or(raw.n_ctx);
         let this = Self {

@@ -1,7 +1,8 @@
 //! `config.json` of a Llama model, and of a Qwen3 model, which has the same keys.
 
 use super::{
-    OneOrMore, check_bounds, check_numbers, from_json, list_of, malformed, to_json, unsupported,
+    OneOrMore, check_bounds, check_foreign_keys, check_numbers, from_json, list_of, malformed,
+    to_json, unsupported,
 };
 use crate::{Result, map_file};
 use serde::Deserialize;
@@ -77,6 +78,7 @@ struct Raw {
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
+    sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     layer_types: Option<Vec<String>>,
 }
@@ -85,6 +87,7 @@ struct Raw {
 struct RopeParameters {
     rope_theta: Option<f64>,
     rope_type: Option<String>,
+    partial_rotary_factor: Option<f64>,
 }
 
 impl LlamaConfigFile {
@@ -109,6 +112,7 @@ impl LlamaConfigFile {
 
     pub(super) fn parse_as(dialect: Dialect, bytes: &[u8]) -> Result<Self> {
         let raw: Raw = from_json(bytes)?;
+        check_foreign_keys(bytes)?;
         check_features(dialect, &raw)?;
         let rope = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
         let this = Self {
@@ -212,6 +216,9 @@ impl LlamaConfigFile {
     }
 }
 
+/// Names of the one activation: x·σ(x).
+const ACTIVATIONS: [&str; 2] = ["silu", "swish"];
+
 /// What transformers takes where a Qwen3 config does not say.
 const QWEN3_HEAD_DIM: usize = 128;
 
@@ -234,10 +241,19 @@ fn check_features(dialect: Dialect, raw: &Raw) -> Result<()> {
     {
         return Err(unsupported("rope_parameters.rope_type", kind, "default"));
     }
-    if raw.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
-        return Err(unsupported("rope_scaling", "set", "null"));
+    let partial = raw.rope_parameters.as_ref().and_then(|rope| rope.partial_rotary_factor);
+    if let Some(factor) = partial.filter(|&factor| factor != 1.0) {
+        let key = "rope_parameters.partial_rotary_factor";
+        return Err(unsupported(key, &factor.to_string(), "1"));
     }
-    if let Some(activation) = raw.hidden_act.as_deref().filter(|&name| name != "silu") {
+    if let Some(scaling) = raw.rope_scaling.as_ref().filter(|scaling| !scaling.is_null()) {
+        let named = ["rope_type", "type"].into_iter().find_map(|key| scaling[key].as_str());
+        if named != Some("default") {
+            return Err(unsupported("rope_scaling", named.unwrap_or("set"), "null"));
+        }
+    }
+    let activation = raw.hidden_act.as_deref();
+    if let Some(activation) = activation.filter(|name| !ACTIVATIONS.contains(name)) {
         return Err(unsupported("hidden_act", activation, "silu"));
     }
     for (key, value) in [
@@ -248,6 +264,12 @@ fn check_features(dialect: Dialect, raw: &Raw) -> Result<()> {
         if value == Some(true) {
             return Err(unsupported(key, "true", "false"));
         }
+    }
+    // Qwen3's files have a size that the key above switches off.
+    if let Some(size) = raw.sliding_window.filter(|_| raw.use_sliding_window.is_none())
+        && size < raw.max_position_embeddings
+    {
+        return Err(unsupported("sliding_window", &size.to_string(), "null"));
     }
     let other = raw.layer_types.iter().flatten().find(|&kind| kind != "full_attention");
     match other {

@@ -15,6 +15,7 @@ pub use llama::LlamaConfigFile;
 use crate::{Error, ErrorKind, Result, map_file};
 use llama::Dialect;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::path::Path;
 
 /// No sane model is larger in any direction.
@@ -96,6 +97,34 @@ impl ConfigFile {
     }
 }
 
+/// The ids that end a text, as a `generation_config.json` lists them; none when it has no such key.
+///
+/// # Errors
+/// When the file cannot be mapped or is no such JSON.
+pub fn end_ids_of_generation_config(path: impl AsRef<Path>) -> Result<Vec<u32>> {
+    #[derive(Deserialize)]
+    struct Raw {
+        eos_token_id: Option<OneOrMore>,
+    }
+    let path = path.as_ref();
+    let raw = map_file(path).and_then(|bytes| {
+        serde_json::from_slice::<Raw>(&bytes)
+            .map_err(|e| Error::new(ErrorKind::Malformed, format!("generation_config.json: {e}")))
+    });
+    Ok(list_of(raw.map_err(|e| e.in_file(path))?.eos_token_id))
+}
+
+impl ConfigFile {
+    /// Every id that ends a text, where the file says.
+    pub fn end_ids(&self) -> &[u32] {
+        match self {
+            Self::Gpt2(c) => &c.eos_token_ids,
+            Self::Llama(c) | Self::Qwen3(c) => &c.eos_token_ids,
+            Self::GolfBaseline(_) | Self::GolfWide(_) => &[],
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
@@ -138,6 +167,47 @@ fn check_numbers(numbers: &[(&str, f64)]) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Keys of other networks that change what is computed, each with the value that changes nothing,
+/// as people write them into the file of a network that is known here.
+const NEUTRAL: [(&str, Option<f64>); 14] = [
+    ("alibi", None),
+    ("attention_multiplier", None),
+    ("attn_logit_softcapping", None),
+    ("clip_qkv", None),
+    ("embedding_multiplier", Some(1.0)),
+    ("final_logit_softcapping", None),
+    ("logit_scale", Some(1.0)),
+    ("logits_scaling", Some(1.0)),
+    ("num_experts", Some(0.0)),
+    ("num_local_experts", Some(0.0)),
+    ("partial_rotary_factor", Some(1.0)),
+    ("qk_layernorm", None),
+    ("residual_multiplier", Some(1.0)),
+    ("rotary_pct", Some(1.0)),
+];
+
+/// Refuses what no network here does, by its key.
+fn check_foreign_keys(bytes: &[u8]) -> Result<()> {
+    let file: Value = from_json(bytes)?;
+    for (key, neutral) in NEUTRAL {
+        let changes = match &file[key] {
+            Value::Null | Value::Bool(false) => false,
+            Value::Number(number) => number.as_f64() != neutral,
+            _ => true,
+        };
+        if changes {
+            let expected = neutral.map_or("no such key".to_owned(), |number| number.to_string());
+            return Err(unsupported(key, &file[key].to_string(), &expected));
+        }
+    }
+    if let Some(method) = file["quantization_config"].as_object() {
+        let name = method.get("quant_method").and_then(Value::as_str).unwrap_or("set");
+        return Err(unsupported("quantization_config", name, "weights in fp32, fp16 or bf16")
+            .hint("GGUF files may be quantized"));
+    }
+    Ok(())
 }
 
 fn malformed(key: &str, what: &str) -> Error {

@@ -76,6 +76,16 @@ fn refuses_by_key() {
         ("mlp_bias", json!(true), Unsupported),
         ("rope_scaling", json!({"type": "linear"}), Unsupported),
         ("rope_parameters", json!({"rope_type": "llama3"}), Unsupported),
+        ("rope_parameters", json!({"partial_rotary_factor": 0.5}), Unsupported),
+        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), Unsupported),
+        ("partial_rotary_factor", json!(0.25), Unsupported),
+        ("sliding_window", json!(128), Unsupported),
+        ("use_sliding_window", json!(true), Unsupported),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), Unsupported),
+        ("quantization_config", json!({"quant_method": "gptq"}), Unsupported),
+        ("residual_multiplier", json!(0.22), Unsupported),
+        ("attn_logit_softcapping", json!(50.0), Unsupported),
+        ("num_local_experts", json!(8), Unsupported),
         ("vocab_size", json!(0), Malformed),
         ("hidden_size", json!(1u64 << 40), Malformed),
         ("num_key_value_heads", json!(3), Malformed),
@@ -97,6 +107,30 @@ fn refuses_by_key() {
     file["num_attention_heads"] = json!(0);
     assert_eq!(parse(&file).unwrap_err().kind(), Malformed);
     assert!(LlamaConfigFile { head_dim: 0, ..config() }.to_json().is_err());
+}
+
+#[test]
+fn what_changes_nothing_is_taken() {
+    let good: Value = serde_json::from_slice(&config().to_json().unwrap()).unwrap();
+    for (key, value) in [
+        ("rope_scaling", json!({"rope_type": "default"})),
+        ("rope_parameters", json!({"rope_theta": 10_000.0, "partial_rotary_factor": 1.0})),
+        ("hidden_act", json!("swish")),
+        ("sliding_window", json!(512)),
+        ("sliding_window", Value::Null),
+        ("layer_types", json!(["full_attention"])),
+        ("quantization_config", Value::Null),
+        ("partial_rotary_factor", json!(1.0)),
+        ("pretraining_tp", json!(4)),
+        ("attention_dropout", json!(0.1)),
+    ] {
+        let mut file = good.clone();
+        file[key] = value;
+        assert_eq!(parse(&file).unwrap(), config(), "{key}");
+    }
+    let mut file = good;
+    (file["use_sliding_window"], file["sliding_window"]) = (json!(false), json!(128));
+    assert_eq!(parse(&file).unwrap(), config());
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     }
     let parameters = match_parameters(path, &network, tensors)?;
     let tokenizer = file.metadata.contains_key("tokenizer.ggml.tokens").then(|| path.to_owned());
-    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
+    Ok(LoadedModel { tokenizer, end_ids: end_ids(&file), ..LoadedModel::new(network, parameters) })
 }
 
 fn network(file: &Gguf, path: &Path) -> Result<Network, LoadError> {
@@ -53,6 +53,16 @@ fn network(file: &Gguf, path: &Path) -> Result<Network, LoadError> {
     }
     network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
     Ok(network)
+}
+
+/// The ids that end texts, turns and messages.
+fn end_ids(file: &Gguf) -> Vec<u32> {
+    let keys = ["eos_token_id", "eot_token_id", "eom_token_id"];
+    let ids = keys.into_iter().filter_map(|key| {
+        let id = file.size_if_any(&format!("tokenizer.ggml.{key}")).ok()??;
+        u32::try_from(id).ok()
+    });
+    ids.collect()
 }
 
 /// A key that asks for other rotary positions than the plain ones.

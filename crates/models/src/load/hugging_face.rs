@@ -2,7 +2,7 @@
 
 use super::{LoadError, LoadedModel, match_parameters};
 use crate::Network;
-use orion_formats::{ConfigFile, SafeTensors, safetensors};
+use orion_formats::{ConfigFile, SafeTensors, end_ids_of_generation_config, safetensors};
 use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,14 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     let config = ConfigFile::open(&config_path).map_err(|e| LoadError::of(&config_path, &e))?;
     let network = Network::from_config_file(&config)
         .map_err(|e| LoadError::new(&config_path, e.to_string()))?;
+    let generation = weights.join("generation_config.json");
+    let mut end_ids = config.end_ids().to_vec();
+    if generation.exists() {
+        let listed = end_ids_of_generation_config(&generation);
+        end_ids.extend(listed.map_err(|e| LoadError::of(&generation, &e))?);
+    }
+    end_ids.sort_unstable();
+    end_ids.dedup();
     let (file, tensors) = tensors(&weights)?;
     let tensors = tensors
         .into_iter()
@@ -43,7 +51,7 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
         .flat_map(|d| TOKENIZERS.map(|f| d.join(f)))
         .chain(TOKENIZERS.map(|f| path.join("../..").join(f)))
         .find(|f| f.exists());
-    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
+    Ok(LoadedModel { tokenizer, end_ids, ..LoadedModel::new(network, parameters) })
 }
 
 /// The tensors of a directory, and the file to name in messages about them: the only one, or the

@@ -28,6 +28,8 @@ pub struct LoadedModel {
     pub parameters: BTreeMap<String, Tensor>,
     /// The tokenizer that lies beside the weights, if one does.
     pub tokenizer: Option<PathBuf>,
+    /// The ids that end a text, as far as the model's files say.
+    pub end_ids: Vec<u32>,
     /// How the matrices are to be kept in programs.
     pub storage: WeightStorage,
 }
@@ -35,7 +37,8 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// A network with its parameters, and nothing beside them.
     pub fn new(network: Network, parameters: BTreeMap<String, Tensor>) -> Self {
-        Self { network, parameters, tokenizer: None, storage: WeightStorage::AsGiven }
+        let (tokenizer, end_ids, storage) = (None, Vec::new(), WeightStorage::AsGiven);
+        Self { network, parameters, tokenizer, end_ids, storage }
     }
 
     /// The constants of programs for sequences of up to `positions` tokens: the parameters, kept

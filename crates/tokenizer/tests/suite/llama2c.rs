@@ -161,3 +161,31 @@ fn encodes_a_story_corpus_like_the_reference_shard() {
 }
 
 const DOCUMENT_END: &str = "<|endoftext|>";
+
+#[test]
+fn sentencepiece_s_model_becomes_llama2c_s_own_file() {
+    let (Some(model), Some(expected)) =
+        (shared("data/llama2_tokenizer.model"), shared("data/llama2_tokenizer.bin"))
+    else {
+        return;
+    };
+    let model = Tokenizer::from_file(model).unwrap();
+    assert!(model.to_llama2c().unwrap() == std::fs::read(expected).unwrap());
+}
+
+#[test]
+fn what_llama2c_cannot_say_is_named() {
+    let bytes = Tokenizer::train_byte_level(["some text"], 260).unwrap();
+    let error = bytes.to_llama2c().unwrap_err();
+    assert!(error.to_string().contains("byte-level"), "{error}");
+    for (file, what) in
+        [("data/fineweb_1024_bpe.model", "fold"), ("data/tok512.model", "drop spaces")]
+    {
+        let Some(path) = shared(file) else { return };
+        let error = Tokenizer::from_file(path).unwrap().to_llama2c().unwrap_err();
+        assert!(error.to_string().contains(what), "{file}: {error}");
+    }
+    let Some(path) = shared("data/tok512.bin") else { return };
+    let own = std::fs::read(&path).unwrap();
+    assert!(Tokenizer::from_file(path).unwrap().to_llama2c().unwrap() == own);
+}

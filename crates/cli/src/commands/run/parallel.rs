@@ -1,7 +1,7 @@
 //! Continues several prompts together, and prints each text when it is complete.
 
 use super::prompts::Prompt;
-use super::{reason, report_swap};
+use super::{reason, report_swap, say_slid};
 use crate::adapters::Adapters;
 use crate::arguments::Format;
 use crate::exit::Exit;
@@ -9,12 +9,12 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use orion_engine::{
-    Generator, Sampler, SamplerConfig, StopReason, StopRule, TextEvent, generate_each,
+    Flow, Generator, Logprobs, Sampler, SamplerConfig, StopReason, StopStrings, TextEvent,
+    TextRule, generate_each,
 };
 use orion_tokenizer::{DecodeStream, Tokenizer};
-use serde_json::json;
-use std::ops::ControlFlow;
-use std::time::Instant;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// What to write.
 pub(super) struct Texts {
@@ -22,7 +22,9 @@ pub(super) struct Texts {
     pub(super) adapters: Adapters,
     /// Of the first prompt; the others have the seeds that follow.
     pub(super) sampler: SamplerConfig,
-    pub(super) most: usize,
+    pub(super) rule: TextRule,
+    /// Strings that end a text.
+    pub(super) stop: Vec<String>,
     pub(super) format: Format,
 }
 
@@ -48,40 +50,32 @@ impl Texts {
                 )));
             }
         }
-        let stop_ids = bos.into_iter().chain(tokenizer.eos()).collect();
-        let stop = StopRule { max_tokens: self.most, stop_ids };
         let seeds = (0..encoded.len()).map(|i| self.sampler.seed.wrapping_add(i as u64));
         let mut samplers: Vec<Sampler> = seeds
             .map(|seed| Sampler::new(SamplerConfig { seed, ..self.sampler.clone() }))
             .collect();
         let interrupt = Interrupt::listen();
         let begin = Instant::now();
-        let mut texts: Vec<Text> = encoded.iter().map(|_| Text::new(tokenizer)).collect();
-        let (mut complete, mut printed, mut generated) = (0, Ok(()), 0);
+        let stop = StopStrings::new(self.stop.iter().cloned());
+        let mut texts: Vec<Text> =
+            self.prompts.iter().map(|_| Text::new(tokenizer, stop.clone())).collect();
+        let (mut complete, mut printed) = (0, Ok(()));
         let mut on_text = |i: usize, event: TextEvent| {
-            match event {
-                TextEvent::Token(token) => {
-                    texts[i].push(token);
-                    generated += usize::from(texts[i].tokens > encoded[i].len());
-                }
-                TextEvent::End(reason) => texts[i].end(reason),
+            if let TextEvent::Slid { left_out } = event {
+                say_slid(left_out, printer);
             }
+            texts[i].take(event);
             // In the order of the prompts.
             while printed.is_ok()
-                && let Some(reason) = texts.get(complete).and_then(|text| text.ended)
+                && let Some(text) = texts.get(complete)
+                && let Some(reason) = text.ended
             {
-                printed = self.print(
-                    complete,
-                    &texts[complete],
-                    encoded[complete].len(),
-                    reason,
-                    printer,
-                );
+                printed = self.print(complete, text, reason, tokenizer, printer);
                 complete += 1;
             }
             match printed {
-                Ok(()) if !interrupt.is_asked() => ControlFlow::Continue(()),
-                _ => ControlFlow::Break(()),
+                Ok(()) if !interrupt.is_asked() => texts[i].flow(),
+                _ => Flow::EndAll,
             }
         };
         generate_each(
@@ -90,12 +84,20 @@ impl Texts {
             &adapters,
             bos,
             &mut samplers,
-            &stop,
+            &self.rule,
             &mut on_text,
         )?;
         printed?;
+        // What was interrupted is not thrown away.
+        for (i, text) in texts.iter_mut().enumerate().skip(complete) {
+            if text.begin.is_some() {
+                text.take(TextEvent::End(StopReason::Interrupted));
+                self.print(i, text, StopReason::Interrupted, tokenizer, printer)?;
+            }
+        }
         let seconds = begin.elapsed().as_secs_f64();
         if stats {
+            let generated: usize = texts.iter().map(|text| text.chosen.len()).sum();
             printer.report(format_args!(
                 "generation  {generated} tokens of {} texts in {seconds:.3} s, {:.1} tokens/s, \
                  prompts and compilation included",
@@ -112,64 +114,167 @@ impl Texts {
         &self,
         index: usize,
         text: &Text<'_>,
-        prompt_tokens: usize,
         stopped: StopReason,
+        tokenizer: &Tokenizer,
         printer: &Printer,
     ) -> Result<()> {
-        match self.format {
-            Format::Text => {
-                // A blank line between texts.
-                if index > 0 {
-                    printer.data_line("")?;
-                }
-                printer.data_line(&text.text)
+        if self.format == Format::Text {
+            // A blank line between texts.
+            if index > 0 {
+                printer.data_line("")?;
             }
-            Format::Json => {
-                let prompt = &self.prompts[index];
-                let mut line = json!({
-                    "prompt": prompt.text,
-                    "text": text.text,
-                    "prompt_tokens": prompt_tokens,
-                    "generated_tokens": text.tokens.saturating_sub(prompt_tokens),
-                    "stopped": reason(stopped),
-                    "seed": self.sampler.seed.wrapping_add(index as u64),
-                });
-                if !self.adapters.is_empty() {
-                    line["adapter"] = json!(self.adapters.name(prompt.adapter));
-                }
-                printer.data_line(line)
-            }
+            return printer.data_line(&text.text);
         }
+        let prompt = &self.prompts[index];
+        let generated = text.chosen.len();
+        let (prompt_time, generation_time) = text.times();
+        let mut report = json!({
+            "prompt": prompt.text,
+            "text": text.text,
+            "continuation": &text.text[text.prompt_length..],
+            "prompt_tokens": text.prompt.len(),
+            "generated_tokens": generated,
+            "prompt_ids": text.prompt,
+            "ids": text.chosen,
+            "finish_reason": text.finish_reason(stopped),
+            "stopped": match &text.stopped_by {
+                Some(string) => format!("at {string:?}"),
+                None => reason(stopped),
+            },
+            "left_out_tokens": text.left_out,
+            "seed": self.sampler.seed.wrapping_add(index as u64),
+            "prompt_seconds": prompt_time.as_secs_f64(),
+            "generation_seconds": generation_time.as_secs_f64(),
+            "tokens_per_second":
+                generated.saturating_sub(1) as f64 / generation_time.as_secs_f64().max(1e-9),
+        });
+        if !self.adapters.is_empty() {
+            report["adapter"] = json!(self.adapters.name(prompt.adapter));
+        }
+        if self.rule.logprobs.is_some() {
+            let chosen = text.chosen.iter().zip(&text.logprobs);
+            report["logprobs"] = chosen.map(|(&id, found)| row(tokenizer, id, found)).collect();
+        }
+        printer.data_line(report)
     }
+}
+
+/// A token with what the model gave it and the likeliest others.
+fn row(tokenizer: &Tokenizer, id: u32, logprobs: &Logprobs) -> Value {
+    let token = |id: u32, logprob: f64| {
+        let piece = tokenizer.piece(id).unwrap_or_default();
+        json!({"id": id, "piece": String::from_utf8_lossy(piece), "logprob": logprob})
+    };
+    let mut row = token(id, logprobs.chosen);
+    row["top"] = logprobs.top.iter().map(|&(id, logprob)| token(id, logprob)).collect();
+    row
 }
 
 /// A text as far as it has come.
 struct Text<'a> {
     /// Until it has ended.
     stream: Option<DecodeStream<'a>>,
+    stop: StopStrings,
+    stopped_by: Option<String>,
     text: String,
-    tokens: usize,
+    /// Bytes of the text that are the prompt's.
+    prompt_length: usize,
+    prompt: Vec<u32>,
+    chosen: Vec<u32>,
+    logprobs: Vec<Logprobs>,
+    left_out: usize,
     ended: Option<StopReason>,
+    begin: Option<Instant>,
+    was_read: Option<Instant>,
+    end: Option<Instant>,
 }
 
 impl<'a> Text<'a> {
-    fn new(tokenizer: &'a Tokenizer) -> Self {
+    fn new(tokenizer: &'a Tokenizer, stop: StopStrings) -> Self {
         let mut stream = tokenizer.decode_stream();
         if let Some(bos) = tokenizer.bos() {
             stream.feed(bos);
         }
-        Self { stream: Some(stream), text: String::new(), tokens: 0, ended: None }
-    }
-
-    fn push(&mut self, token: u32) {
-        if let Some(stream) = &mut self.stream {
-            self.text += &stream.feed(token);
+        Self {
+            stream: Some(stream),
+            stop,
+            stopped_by: None,
+            text: String::new(),
+            prompt_length: 0,
+            prompt: Vec::new(),
+            chosen: Vec::new(),
+            logprobs: Vec::new(),
+            left_out: 0,
+            ended: None,
+            begin: None,
+            was_read: None,
+            end: None,
         }
-        self.tokens += 1;
     }
 
-    fn end(&mut self, reason: StopReason) {
-        self.text += &self.stream.take().map(DecodeStream::finish).unwrap_or_default();
-        self.ended = Some(reason);
+    fn take(&mut self, event: TextEvent) {
+        let now = Instant::now();
+        self.begin.get_or_insert(now);
+        if !matches!(event, TextEvent::Prompt(_)) {
+            self.was_read.get_or_insert(now);
+        }
+        match event {
+            TextEvent::Prompt(token) => {
+                if let Some(stream) = &mut self.stream {
+                    self.text += &stream.feed(token);
+                }
+                self.prompt_length = self.text.len();
+                self.prompt.push(token);
+            }
+            TextEvent::Token(token, logprobs) => {
+                if let Some(stream) = &mut self.stream {
+                    let (piece, stopped_by) = self.stop.feed(&stream.feed(token));
+                    self.text += &piece;
+                    self.stopped_by = stopped_by;
+                }
+                self.chosen.push(token);
+                self.logprobs.extend(logprobs);
+            }
+            TextEvent::Slid { left_out } => self.left_out += left_out,
+            TextEvent::End(reason) => {
+                let last = self.stream.take().map(DecodeStream::finish).unwrap_or_default();
+                if self.stopped_by.is_none() {
+                    let (piece, stopped_by) = self.stop.feed(&last);
+                    self.text += &piece;
+                    self.stopped_by = stopped_by;
+                }
+                if self.stopped_by.is_none() {
+                    self.text += &self.stop.clone().finish();
+                }
+                self.ended = Some(reason);
+                self.end = Some(now);
+            }
+        }
+    }
+
+    fn flow(&self) -> Flow {
+        if self.stopped_by.is_some() && self.ended.is_none() {
+            return Flow::EndText;
+        }
+        Flow::Continue
+    }
+
+    /// One of four words for programs.
+    fn finish_reason(&self, reason: StopReason) -> &'static str {
+        match reason {
+            _ if self.stopped_by.is_some() => "stop",
+            StopReason::StopId(_) => "stop",
+            StopReason::MaxTokens => "length",
+            StopReason::ContextFull => "context",
+            StopReason::Interrupted => "interrupted",
+        }
+    }
+
+    /// For the prompt, and for what came after it.
+    fn times(&self) -> (Duration, Duration) {
+        let (Some(begin), Some(was_read)) = (self.begin, self.was_read) else {
+            return (Duration::ZERO, Duration::ZERO);
+        };
+        (was_read - begin, self.end.unwrap_or(was_read) - was_read)
     }
 }
