@@ -1,6 +1,6 @@
 use crate::arguments::{Init, NumberType};
 use crate::exit::Exit;
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{
     Companions, ConfigLayers, LoadedModel, Target, convert, initialize, model_bytes,
@@ -17,6 +17,9 @@ pub(crate) fn init(arguments: &Init, printer: &Printer) -> Result {
     } else {
         network_of_preset(&arguments.shape)?
     };
+    if arguments.out.exists() {
+        return Err(Failure::new(format!("{}: is there already", arguments.out.display())));
+    }
     let tokenizer = arguments.tokenizer.as_deref();
     let tokenizer = tokenizer.map(|path| open_tokenizer(path, network.vocab_size())).transpose()?;
     let parameters = initialize(&network, arguments.seed);
