@@ -39,11 +39,6 @@ impl ChatTemplate {
         Self { source: source.into(), bos: name(tokenizer.bos()), eos: name(tokenizer.eos()) }
     }
 
-    /// The Jinja text.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
     /// The template that comes with a model: inside a GGUF file, or in a directory's
     /// `chat_template.jinja` or `tokenizer_config.json`. `None` for a base model.
     ///

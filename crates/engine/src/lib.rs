@@ -46,4 +46,6 @@ pub use orion_models::{Adapter, LoadedModel};
 pub use random::Random;
 pub use sampler::{Sampler, SamplerConfig};
 pub use tokenizer::{open_any_tokenizer, open_tokenizer};
-pub use train::{Event, Outcome, Trainer, initial_values, initialize, load_model};
+pub use train::{
+    Event, Outcome, Trainer, initial_values, initialize, load_model, load_model_for_inference,
+};

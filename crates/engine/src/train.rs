@@ -629,6 +629,14 @@ pub fn initial_values(spec: &ParameterSpec, random: &mut Random) -> Vec<f32> {
     }
 }
 
+/// Loads a model to be run and nothing else: see [`orion_models::load_for_inference`].
+///
+/// # Errors
+/// When the path holds no model that can be used.
+pub fn load_model_for_inference(path: &Path) -> Result<LoadedModel> {
+    orion_models::load_for_inference(path).map_err(|e| crate::artifact::of_models(&e))
+}
+
 /// Loads a model: see [`orion_models::load`].
 ///
 /// # Errors

@@ -4,8 +4,8 @@
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
 use orion_engine::{
-    ByteCounts, EvaluationShape, Generator, LoadedModel, WindowRule, evaluate, load_model,
-    open_tokenizer, programs,
+    ByteCounts, Companions, EvaluationShape, Generator, LoadedModel, Numbers, Target, WindowRule,
+    convert, evaluate, load_model, load_model_for_inference, open_tokenizer, programs,
 };
 use orion_formats::SafeTensors;
 use orion_models::{
@@ -125,6 +125,29 @@ fn check_gradients(
     }
 }
 
+/// A model as it comes back from every format that holds it in fp32.
+fn in_every_format(model: &LoadedModel) -> Vec<LoadedModel> {
+    let directory = tempfile::tempdir().unwrap();
+    let targets = [
+        ("hf", Target::SafeTensors),
+        ("model.gguf", Target::Gguf),
+        ("llama2c.bin", Target::Llama2c),
+        ("llmc.bin", Target::Llmc),
+    ];
+    let mut models = Vec::new();
+    for (name, target) in targets {
+        let path = directory.path().join(name);
+        let (none, fp32) = (Companions::default(), Some(Numbers::Float(DType::F32)));
+        match convert(model, none, target, fp32, &path, &mut |_| {}) {
+            Ok(_) => models.push(load_model_for_inference(&path).unwrap()),
+            // llama2.c has Llamas only, llm.c GPT-2 only.
+            Err(e) => assert!(matches!(target, Target::Llama2c | Target::Llmc), "{e}"),
+        }
+    }
+    assert!(models.len() >= 2);
+    models
+}
+
 /// A directory of transformers with what transformers computed.
 fn check_transformers(shared: &Path, name: &str) {
     let directory = shared.join("golden/hf").join(name);
@@ -134,13 +157,15 @@ fn check_transformers(shared: &Path, name: &str) {
     let logits = golden.tensors["logits"].to_f64_vec();
     let [sequences, length] = golden.tensors["input_ids"].shape()[..] else { panic!() };
     let vocab = model.network.vocab_size();
-    for i in 0..sequences {
-        let range = i * length..(i + 1) * length;
-        check_logits(
-            &model,
-            &all_tokens[range.clone()],
-            &logits[range.start * vocab..range.end * vocab],
-        );
+    for model in [vec![model.clone()], in_every_format(&model)].concat() {
+        for i in 0..sequences {
+            let range = i * length..(i + 1) * length;
+            check_logits(
+                &model,
+                &all_tokens[range.clone()],
+                &logits[range.start * vocab..range.end * vocab],
+            );
+        }
     }
 
     let record = std::fs::read(directory.join("golden.json")).unwrap();

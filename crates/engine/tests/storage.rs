@@ -3,7 +3,10 @@
 
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
-use orion_engine::{Generator, LoadedModel, Random};
+use orion_engine::{
+    Companions, Generator, LoadedModel, Numbers, Random, Target, convert, load_model,
+    load_model_for_inference,
+};
 use orion_models::{WeightStorage, preset, quantize_rows};
 use orion_runtime::Device;
 use orion_tensor::{DType, Tensor, Tolerance};
@@ -71,6 +74,41 @@ fn logits_are_those_of_the_rounded_weights() {
             Tolerance::F32Network
                 .check(&logits(&narrow), &logits(&wide))
                 .unwrap_or_else(|e| panic!("{place}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn what_a_file_has_in_int8_stays_so_for_inference() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let (model, none) = (random_model(), Companions::default());
+    convert(&model, none, Target::Gguf, Some(Numbers::Q8_0), &path, &mut |_| {}).unwrap();
+    let wide = load_model(&path).unwrap();
+    let narrow = load_model_for_inference(&path).unwrap();
+    assert!(wide.quantized.is_empty() && !narrow.quantized.is_empty());
+    for (name, matrix) in &narrow.quantized {
+        assert!(!narrow.parameters.contains_key(name), "{name} is there twice");
+        assert_eq!(matrix.dequantize(), wide.parameters[name], "{name}");
+    }
+    assert_eq!(narrow.quantized.len() + narrow.parameters.len(), wide.parameters.len());
+    let prompt: Vec<u32> = (0..21).map(|i| i * 23 % 512).collect();
+    let devices: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Reference)];
+    for device in &devices {
+        let logits = |model: &LoadedModel| -> Vec<f64> {
+            let mut generator = Generator::new(model, device.clone(), None).unwrap();
+            let mut logits = generator.read(&prompt).unwrap().to_vec();
+            logits.extend_from_slice(generator.read(&[7]).unwrap());
+            logits.into_iter().map(f64::from).collect()
+        };
+        let expected = logits(&wide);
+        Tolerance::F32Network.check(&logits(&narrow), &expected).unwrap();
+        // Asked for otherwise, they are widened.
+        for dtype in [DType::F32, DType::F16] {
+            let storage = WeightStorage::Float(dtype);
+            let ours = logits(&LoadedModel { storage, ..narrow.clone() });
+            let theirs = logits(&LoadedModel { storage, ..wide.clone() });
+            Tolerance::F32Network.check(&ours, &theirs).unwrap();
         }
     }
 }

@@ -5,7 +5,8 @@ use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
 use orion_engine::{
     ConfigLayers, EvaluationShape, Event, Generator, Sampler, SamplerConfig, StopReason, TextEvent,
-    TextRule, TrainConfig, Trainer, WindowRule, evaluate, generate, load_model, open_tokenizer,
+    TextRule, TrainConfig, Trainer, WindowRule, evaluate, generate, load_model,
+    load_model_for_inference, open_tokenizer,
 };
 use orion_formats::{SafeTensors, TokenFile, rope_interleaved_to_half};
 use orion_runtime::Device;
@@ -245,7 +246,8 @@ fn gguf_files_give_llama_cpp_s_text() {
         // The program prints BOS by its name.
         let golden = golden.trim_start().strip_prefix("<s>").unwrap().trim();
         let path = shared.join(format!("weights/stories260K-{kind}.gguf"));
-        let model = load_model(&path).unwrap();
+        let model = load_model_for_inference(&path).unwrap();
+        assert_eq!(model.quantized.is_empty(), kind != "q8_0");
         assert_eq!(model.tokenizer.as_ref(), Some(&path));
         let tokenizer = open_tokenizer(&path, 512).unwrap();
         let prompt = "Once upon a time";

@@ -33,7 +33,7 @@ pub use hf_config::{
     ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
     end_ids_of_generation_config,
 };
-pub use mapped::map_file;
+pub use mapped::{MappedFile, map_file};
 pub use peft::{LoraMatrices, PeftAdapter, PeftConfig, TargetModules};
 pub use rope::{rope_half_to_interleaved, rope_interleaved_to_half};
 pub use run_directory::{Checkpoint, CheckpointWriter, RunDirectory};

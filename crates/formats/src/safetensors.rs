@@ -2,7 +2,7 @@
 //!
 //! Reads every element type the container and [`DType`] share; does not judge names or shapes.
 
-use crate::{Error, ErrorKind, Result, check_finite, map_file};
+use crate::{Error, ErrorKind, MappedFile, Result, check_finite, map_file};
 use orion_tensor::{Bytes, DType, Tensor};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,12 +110,14 @@ const MAX_SHARDS: usize = 10_000;
 
 /// Maps and reads the weights of several files that lie beside an index, as
 /// `model.safetensors.index.json` is one: an object whose `weight_map` says which file each tensor
-/// is in.
+/// is in. Gives the files too, for memory to be given back.
 ///
 /// # Errors
 /// As [`SafeTensors::open`] for each file; and when the index is not JSON, names a file outside
 /// its directory, or a tensor that its file lacks, or lacks a tensor that a file has.
-pub fn open_sharded(index: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
+pub fn open_sharded(
+    index: impl AsRef<Path>,
+) -> Result<(BTreeMap<String, Tensor>, Vec<MappedFile>)> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -130,12 +132,16 @@ pub fn open_sharded(index: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>>
         return Err(malformed(format!("{} files, at most {MAX_SHARDS} are read", files.len())));
     }
     let directory = index.parent().unwrap_or(Path::new("."));
-    let mut tensors = BTreeMap::new();
+    let (mut tensors, mut maps) = (BTreeMap::new(), Vec::new());
     for file in files {
         if Path::new(file).file_name() != Some(file.as_ref()) {
             return Err(malformed(format!("`{file}` is not the name of a file beside the index")));
         }
-        for (name, tensor) in SafeTensors::open(directory.join(file))?.tensors {
+        let path = directory.join(file);
+        let mapped = MappedFile::open(&path)?;
+        let shard = SafeTensors::parse(mapped.bytes()).map_err(|e| e.in_file(&path))?;
+        maps.push(mapped);
+        for (name, tensor) in shard.tensors {
             match map.weight_map.get(&name) {
                 Some(home) if home == file => tensors.insert(name, tensor),
                 Some(home) => {
@@ -148,7 +154,7 @@ pub fn open_sharded(index: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>>
     }
     match map.weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
         Some((name, file)) => Err(malformed(format!("tensor `{name}` is not in {file}"))),
-        None => Ok(tensors),
+        None => Ok((tensors, maps)),
     }
 }
 

@@ -68,6 +68,24 @@ impl WeightIndex {
         self.add(name, entry);
     }
 
+    /// Adds a matrix in int8, which stays so unless `storage` asks for floating-point numbers.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    pub fn insert_quantized(
+        &mut self,
+        name: &str,
+        matrix: &QuantizedMatrix,
+        storage: WeightStorage,
+    ) {
+        if let WeightStorage::Float(_) = storage {
+            return self.insert_parameter(name, &matrix.dequantize(), storage);
+        }
+        let QuantizedMatrix { data, scale } = matrix.clone();
+        let entry = Entry::Blockwise { data: self.append(data), scale: self.append(scale) };
+        self.add(name, entry);
+    }
+
     fn append(&mut self, tensor: Tensor) -> Stored {
         let ty = TensorType::new(tensor.dtype(), tensor.shape());
         (ty, self.weights.append(WEIGHT_FILE, tensor))

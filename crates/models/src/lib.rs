@@ -26,7 +26,8 @@ pub use gpt2::Gpt2Config;
 pub use graph::{Graph, WeightIndex};
 pub use llama::LlamaConfig;
 pub use load::{
-    LoadError, LoadedModel, gguf_name, hugging_face_name, load, load_golf_artifact, meta_name,
+    LoadError, LoadedModel, gguf_name, hugging_face_name, load, load_for_inference,
+    load_golf_artifact, meta_name,
 };
 pub use network::{ConfigError, Initialization, Network, ParameterSpec, StepShape, program_name};
 pub use presets::{PRESETS, Preset, preset};

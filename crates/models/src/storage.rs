@@ -25,6 +25,19 @@ pub struct QuantizedMatrix {
     pub scale: Tensor,
 }
 
+impl QuantizedMatrix {
+    /// The numbers, fp32 `[O, I]`.
+    pub fn dequantize(&self) -> Tensor {
+        let scales = self.scale.to_f32_vec();
+        let mut values = self.data.to_f32_vec();
+        let block = (values.len() / scales.len().max(1)).max(1);
+        for (values, scale) in values.chunks_exact_mut(block).zip(scales) {
+            values.iter_mut().for_each(|v| *v *= scale);
+        }
+        Tensor::from_slice(self.data.shape(), &values)
+    }
+}
+
 /// Bytes of f32 that are made of a matrix at once.
 const ROWS_BYTES: usize = 1 << 18;
 

@@ -9,7 +9,8 @@ use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use orion_engine::{
-    ChatTemplate, Generator, LoadedModel, Message, Sampler, StopStrings, load_model, open_tokenizer,
+    ChatTemplate, Generator, LoadedModel, Message, Sampler, StopStrings, load_model_for_inference,
+    open_tokenizer,
 };
 use orion_tokenizer::Tokenizer;
 
@@ -25,7 +26,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let config = sampler(&arguments.sampling)?;
     let (products, storage) = kept(arguments.precision);
     let device = device(&arguments.device, products)?;
-    let model = LoadedModel { storage, ..load_model(&arguments.model)? };
+    let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
     let path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
     let path = path.ok_or_else(|| {
         Failure::usage(format!("no tokenizer lies beside {}", arguments.model.display()))

@@ -5,15 +5,15 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate_adapted, load_model,
-    open_tokenizer,
+    ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate_adapted,
+    load_model_for_inference, open_tokenizer,
 };
 use orion_formats::TokenFile;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
-    for measured in measure(arguments, load_model(&arguments.model)?, printer)? {
+    for measured in measure(arguments, load_model_for_inference(&arguments.model)?, printer)? {
         match arguments.format {
             Format::Text => measured.print(printer)?,
             Format::Json => printer.data_line(measured.to_json())?,

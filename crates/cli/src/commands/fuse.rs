@@ -1,9 +1,10 @@
 use crate::arguments::{Fuse, NumberType};
 use crate::exit::Exit;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    ChatTemplate, Target, convert, load_adapter, load_model, model_bytes, open_tokenizer,
+    ChatTemplate, Companions, Target, convert, load_adapter, load_model, model_bytes,
+    open_tokenizer,
 };
 
 pub(crate) fn fuse(arguments: &Fuse, printer: &Printer) -> Result {
@@ -20,16 +21,11 @@ pub(crate) fn fuse(arguments: &Fuse, printer: &Printer) -> Result {
     let bar = printer.progress(model_bytes(&merged), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
     let out = &arguments.out;
     let mut progress = |bytes| bar.set(bytes, out.display().to_string());
-    let written =
-        convert(&merged, tokenizer.as_ref(), Target::SafeTensors, numbers, out, &mut progress);
+    let template = ChatTemplate::source_of_model(&arguments.model)?;
+    let companions = Companions { tokenizer: tokenizer.as_ref(), template: template.as_deref() };
+    let written = convert(&merged, companions, Target::SafeTensors, numbers, out, &mut progress);
     drop(bar);
     written?;
-    if let Some(tokenizer) = &tokenizer
-        && let Some(template) = ChatTemplate::of_model(&arguments.model, tokenizer)?
-    {
-        let file = out.join("chat_template.jinja");
-        std::fs::write(&file, template.source()).context(file.display())?;
-    }
     printer.data_line(out.display())?;
     printer.say(format_args!("{} layers were changed", adapter.modules.len()));
     if tokenizer.is_none() {

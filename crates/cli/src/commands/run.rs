@@ -10,7 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use orion_engine::{
     GenerationStats, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopStrings,
-    TextEvent, TextRule, generate, load_model, open_tokenizer,
+    TextEvent, TextRule, generate, load_model_for_inference, open_tokenizer,
 };
 use orion_tokenizer::Tokenizer;
 use std::io::Read;
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let prompt = prompt(arguments)?;
     let (products, storage) = kept(arguments.precision);
     let device = device(&arguments.device, products)?;
-    let model = LoadedModel { storage, ..load_model(&arguments.model)? };
+    let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
     let tokenizer_path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
     let tokenizer_path = tokenizer_path.ok_or_else(|| {
         Failure::usage(format!("no tokenizer lies beside {}", arguments.model.display()))

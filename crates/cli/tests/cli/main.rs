@@ -5,6 +5,7 @@ mod artifact;
 mod bench;
 mod chat;
 mod convert;
+mod documentation;
 mod errors;
 mod estimate;
 mod generation;

@@ -97,6 +97,50 @@ impl TensorKind {
         }
     }
 
+    /// Numbers that share a scale, for kinds whose numbers are whole numbers of 8 bits times a
+    /// scale, exactly.
+    pub fn scaled_elements(self) -> Option<usize> {
+        match self {
+            Q8_0 | Q4_0 | Q5_0 => Some(32),
+            Q6_K => Some(16),
+            _ => None,
+        }
+    }
+
+    /// Whole numbers and fp32 scales whose products are exactly the numbers of
+    /// [`TensorKind::dequantize`].
+    ///
+    /// # Panics
+    /// When the kind is none of [`TensorKind::scaled_elements`] or a block is cut.
+    pub(super) fn to_scaled(self, bytes: &[u8]) -> (Vec<i8>, Vec<f32>) {
+        let blocks = bytes.chunks_exact(self.block_bytes());
+        assert!(blocks.remainder().is_empty(), "a block of {} is cut", self.name());
+        let count = blocks.len() * self.block_elements();
+        let each = self.scaled_elements().expect("numbers that are products");
+        let (mut data, mut scales) = (vec![0; count], Vec::with_capacity(count / each));
+        let mut whole = [0f32; 256];
+        let whole = &mut whole[..self.block_elements()];
+        for (block, data) in blocks.zip(data.chunks_exact_mut(self.block_elements())) {
+            match self {
+                Q8_0 => {
+                    whole.iter_mut().zip(&block[2..]).for_each(|(v, &b)| *v = f32::from(b as i8))
+                }
+                Q4_0 => q4(1.0, 8.0, 0.0, &block[2..], whole),
+                Q5_0 => q5(1.0, 16.0, 0.0, &block[2..], whole),
+                _ => q6_k_of(block, whole, |_| 1.0),
+            }
+            data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8);
+            match self {
+                Q6_K => {
+                    let scale = half(block, 208);
+                    scales.extend(block[192..208].iter().map(|&own| scale * f32::from(own as i8)));
+                }
+                _ => scales.push(half(block, 0)),
+            }
+        }
+        (data, scales)
+    }
+
     /// The numbers of whole blocks of a quantized kind.
     ///
     /// # Panics
@@ -194,6 +238,11 @@ fn q5_k(block: &[u8], out: &mut [f32]) {
 
 fn q6_k(block: &[u8], out: &mut [f32]) {
     let scale = half(block, 208);
+    q6_k_of(block, out, |own| scale * f32::from(own as i8));
+}
+
+/// The numbers of a block, times what becomes of the scales of 8 bits.
+fn q6_k_of(block: &[u8], out: &mut [f32], scale: impl Fn(u8) -> f32) {
     for (part, out) in out.chunks_exact_mut(128).enumerate() {
         let low = &block[64 * part..][..64];
         let high = &block[128 + 32 * part..][..32];
@@ -202,8 +251,8 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
             for (i, value) in out.iter_mut().enumerate() {
                 let byte = low[i + 32 * (quarter % 2)] >> (4 * (quarter / 2)) & 15;
                 let quant = byte | (high[i] >> (2 * quarter) & 3) << 4;
-                let own = f32::from(scales[2 * quarter + i / 16] as i8);
-                *value = scale * own * (f32::from(quant) - 32.0);
+                let own = scale(scales[2 * quarter + i / 16]);
+                *value = own * (f32::from(quant) - 32.0);
             }
         }
     }
@@ -294,6 +343,12 @@ mod tests {
             for (i, value) in fast.iter().enumerate() {
                 let block = &block[i / n * kind.block_bytes()..][..kind.block_bytes()];
                 assert_eq!(*value, naive(kind, block, i % n), "{} {i}", kind.name());
+            }
+            if let Some(each) = kind.scaled_elements() {
+                let (data, scales) = kind.to_scaled(&block);
+                assert_eq!((data.len(), scales.len()), (fast.len(), fast.len() / each));
+                let product = |i: usize| f32::from(data[i]) * scales[i / each];
+                assert!((0..fast.len()).all(|i| product(i) == fast[i]), "{}", kind.name());
             }
         }
     }

@@ -59,6 +59,18 @@ impl GgufTensor {
         Tensor::new(dtype, self.shape.clone(), self.bytes.clone())
             .expect("reading checked the size")
     }
+
+    /// A matrix in blocks as int8 `[O, I]` and fp32 scales `[O, I / block]`, whose products are
+    /// exactly what [`GgufTensor::to_tensor`] gives; `None` where they would not be, or the tensor
+    /// is no matrix.
+    pub fn to_scaled(&self) -> Option<(Tensor, Tensor)> {
+        let (&[rows, columns], each) = (&self.shape[..], self.kind.scaled_elements()?) else {
+            return None;
+        };
+        let (data, scales) = self.kind.to_scaled(&self.bytes);
+        let scales = Tensor::from_slice(&[rows, columns / each], &scales);
+        Some((Tensor::from_slice(&self.shape, &data), scales))
+    }
 }
 
 impl Gguf {

@@ -1,16 +1,18 @@
 //! GGUF files of llama.cpp: Llama, Qwen3 and GPT-2 networks.
 
-use super::{LoadError, LoadedModel, match_parameters};
-use crate::{Gpt2Config, LlamaConfig, Network, Qwen3Config};
+use super::{LoadError, LoadedModel, match_all};
+use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen3Config};
 use orion_formats::{Error, Gguf, rope_interleaved_to_half};
+use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Loads a file; the tokenizer is inside.
-pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+/// Loads a file; the tokenizer is inside. With `keep_int8`, matrices that are exactly int8 with
+/// scales stay so.
+pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadError> {
     let file = Gguf::open(path).map_err(|e| LoadError::of(path, &e))?;
     let network = network(&file, path)?;
-    let mut tensors = BTreeMap::new();
+    let (mut tensors, mut quantized) = (BTreeMap::new(), BTreeMap::new());
     for (name, stored) in &file.tensors {
         let Some(parameter) = parameter_name(&network, name) else {
             return Err(LoadError::new(
@@ -18,17 +20,35 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
                 format!("the tensor {name} is not part of a network that is known here"),
             ));
         };
-        let mut tensor = stored.to_tensor();
-        if let Some(heads) = interleaved_heads(&network, &parameter) {
-            tensor = rope_interleaved_to_half(&tensor, heads)
-                .map_err(|e| LoadError::new(path, format!("{name}: {e}")))?;
+        let in_order = |tensor: Tensor| {
+            let Some(heads) = interleaved_heads(&network, &parameter) else { return Ok(tensor) };
+            rope_interleaved_to_half(&tensor, heads)
+                .map_err(|e| LoadError::new(path, format!("{name}: {e}")))
+        };
+        let finite = |tensor: Tensor| {
+            orion_formats::check_finite(name, &tensor).map_err(|e| LoadError::of(path, &e))?;
+            Ok(tensor)
+        };
+        let scaled = if keep_int8 { stored.to_scaled() } else { None };
+        match scaled {
+            Some((data, scale)) => {
+                let (data, scale) = (in_order(data)?, in_order(finite(scale)?)?);
+                quantized.insert(parameter, QuantizedMatrix { data, scale });
+            }
+            None => {
+                let tensor = in_order(finite(stored.to_tensor())?)?;
+                tensors.insert(parameter, tensor);
+            }
         }
-        orion_formats::check_finite(name, &tensor).map_err(|e| LoadError::of(path, &e))?;
-        tensors.insert(parameter, tensor);
     }
-    let parameters = match_parameters(path, &network, tensors)?;
+    let parameters = match_all(path, &network, tensors, &quantized)?;
     let tokenizer = file.metadata.contains_key("tokenizer.ggml.tokens").then(|| path.to_owned());
-    Ok(LoadedModel { tokenizer, end_ids: end_ids(&file), ..LoadedModel::new(network, parameters) })
+    Ok(LoadedModel {
+        quantized,
+        tokenizer,
+        end_ids: end_ids(&file),
+        ..LoadedModel::new(network, parameters)
+    })
 }
 
 fn network(file: &Gguf, path: &Path) -> Result<Network, LoadError> {

@@ -2,7 +2,9 @@
 
 use super::{LoadError, LoadedModel, match_parameters};
 use crate::Network;
-use orion_formats::{ConfigFile, SafeTensors, end_ids_of_generation_config, safetensors};
+use orion_formats::{
+    ConfigFile, MappedFile, SafeTensors, end_ids_of_generation_config, safetensors,
+};
 use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,13 +38,17 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     }
     end_ids.sort_unstable();
     end_ids.dedup();
-    let (file, tensors) = tensors(&weights)?;
+    let (file, tensors, maps) = tensors(&weights)?;
     let tensors = tensors
         .into_iter()
         .filter_map(|(name, tensor)| Some((network.parameter_of_file(&name)?, tensor)))
         .map(|(name, tensor)| {
-            let tensor = network.turned_for_files(&name, &tensor).unwrap_or(tensor);
-            (name, tensor)
+            let Some(turned) = network.turned_for_files(&name, &tensor) else {
+                return (name, tensor);
+            };
+            // What was copied need not lie in memory twice.
+            maps.iter().any(|map| map.give_back(tensor.bytes()));
+            (name, turned)
         })
         .collect();
     let parameters = match_parameters(&file, &network, tensors)?;
@@ -54,14 +60,18 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     Ok(LoadedModel { tokenizer, end_ids, ..LoadedModel::new(network, parameters) })
 }
 
+/// A file to name, tensors, and the files they lie in.
+type Files = (PathBuf, BTreeMap<String, Tensor>, Vec<MappedFile>);
+
 /// The tensors of a directory, and the file to name in messages about them: the only one, or the
 /// index of several.
-fn tensors(directory: &Path) -> Result<(PathBuf, BTreeMap<String, Tensor>), LoadError> {
+fn tensors(directory: &Path) -> Result<Files, LoadError> {
     let single = directory.join("model.safetensors");
     let index = directory.join("model.safetensors.index.json");
     if !single.exists() && index.exists() {
-        let tensors = safetensors::open_sharded(&index).map_err(|e| LoadError::of(&index, &e))?;
-        return Ok((index, tensors));
+        let opened = safetensors::open_sharded(&index);
+        let (tensors, maps) = opened.map_err(|e| LoadError::of(&index, &e))?;
+        return Ok((index, tensors, maps));
     }
     if !single.exists() && directory.join("pytorch_model.bin").exists() {
         return Err(LoadError::new(
@@ -72,6 +82,8 @@ fn tensors(directory: &Path) -> Result<(PathBuf, BTreeMap<String, Tensor>), Load
             "save the model again with save_pretrained of transformers: that writes safetensors",
         ));
     }
-    let file = SafeTensors::open(&single).map_err(|e| LoadError::of(&single, &e))?;
-    Ok((single, file.tensors))
+    let opened = MappedFile::open(&single);
+    let opened = opened.and_then(|map| Ok((SafeTensors::parse(map.bytes())?, map)));
+    let (file, map) = opened.map_err(|e| LoadError::of(&single, &e))?;
+    Ok((single, file.tensors, vec![map]))
 }

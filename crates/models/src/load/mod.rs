@@ -11,7 +11,7 @@ pub use gguf::gguf_name;
 pub use golf_artifact::load_golf_artifact;
 pub use llama2c::{hugging_face_name, meta_name};
 
-use crate::{Network, ParameterSpec, WeightIndex, WeightStorage};
+use crate::{Network, ParameterSpec, QuantizedMatrix, WeightIndex, WeightStorage};
 use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +26,9 @@ pub struct LoadedModel {
     pub network: Network,
     /// Parameters; storage is shared with the file where the format allows it.
     pub parameters: BTreeMap<String, Tensor>,
+    /// Matrices that are not among the parameters because their file has them in int8: only models
+    /// of [`load_for_inference`] have any.
+    pub quantized: BTreeMap<String, QuantizedMatrix>,
     /// The tokenizer that lies beside the weights, if one does.
     pub tokenizer: Option<PathBuf>,
     /// The ids that end a text, as far as the model's files say.
@@ -38,7 +41,8 @@ impl LoadedModel {
     /// A network with its parameters, and nothing beside them.
     pub fn new(network: Network, parameters: BTreeMap<String, Tensor>) -> Self {
         let (tokenizer, end_ids, storage) = (None, Vec::new(), WeightStorage::AsGiven);
-        Self { network, parameters, tokenizer, end_ids, storage }
+        let quantized = BTreeMap::new();
+        Self { network, parameters, quantized, tokenizer, end_ids, storage }
     }
 
     /// The constants of programs for sequences of up to `positions` tokens: the parameters, kept
@@ -50,6 +54,8 @@ impl LoadedModel {
             let storage = if decays { self.storage } else { WeightStorage::AsGiven };
             if let Some(tensor) = self.parameters.get(&name) {
                 index.insert_parameter(&name, tensor, storage);
+            } else if let Some(matrix) = self.quantized.get(&name) {
+                index.insert_quantized(&name, matrix, storage);
             }
         }
         self.network.add_tables(&mut index, positions);
@@ -112,6 +118,19 @@ impl std::error::Error for LoadError {}
 /// When the path is none of these, a file is damaged, or parameters are missing, left over, of
 /// another shape, or not finite.
 pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+    load_as(path, false)
+}
+
+/// Loads a model to be run and nothing else: matrices that its file has in int8, or in fewer bits
+/// that int8 holds exactly, stay in int8.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for_inference(path: &Path) -> Result<LoadedModel, LoadError> {
+    load_as(path, true)
+}
+
+fn load_as(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadError> {
     if path.is_dir() {
         return hugging_face::load(path);
     }
@@ -122,7 +141,7 @@ pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
     read.map_err(|e| LoadError::new(path, e.to_string()))?;
     if start.starts_with(&orion_formats::gguf::MAGIC) {
-        return gguf::load(path);
+        return gguf::load(path, keep_int8);
     }
     if orion_formats::llmc::is_llmc(&start) {
         return llmc::load(path);
@@ -167,22 +186,39 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
 fn match_parameters(
     path: &Path,
     network: &Network,
+    tensors: BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>, LoadError> {
+    match_all(path, network, tensors, &BTreeMap::new())
+}
+
+/// The same where some parameters are in int8.
+fn match_all(
+    path: &Path,
+    network: &Network,
     mut tensors: BTreeMap<String, Tensor>,
+    quantized: &BTreeMap<String, QuantizedMatrix>,
 ) -> Result<BTreeMap<String, Tensor>, LoadError> {
     network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
-    let mut parameters = BTreeMap::new();
+    let wrong_shape = |name: &str, found: &[usize], shape: &[usize]| {
+        LoadError::new(path, format!("{name} has shape {found:?}, the sizes ask for {shape:?}"))
+            .hint("the sizes, those of config.json for a directory, are of another model")
+    };
+    let (mut parameters, mut in_int8) = (BTreeMap::new(), 0);
     for ParameterSpec { name, shape, .. } in network.parameters() {
+        if let Some(matrix) = quantized.get(&name) {
+            if matrix.data.shape() != shape {
+                return Err(wrong_shape(&name, matrix.data.shape(), &shape));
+            }
+            in_int8 += 1;
+            continue;
+        }
         let tensor = tensors.remove(&name).ok_or_else(|| {
             LoadError::new(path, format!("the tensor {name} is missing"))
                 .hint("the file holds another network's weights, or not all of them")
         })?;
         let tensor = without_padding(tensor, network, &shape);
         if tensor.shape() != shape {
-            return Err(LoadError::new(
-                path,
-                format!("{name} has shape {:?}, the sizes ask for {shape:?}", tensor.shape()),
-            )
-            .hint("the sizes, those of config.json for a directory, are of another model"));
+            return Err(wrong_shape(&name, tensor.shape(), &shape));
         }
         if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
             return Err(LoadError::new(
@@ -193,7 +229,12 @@ fn match_parameters(
         }
         parameters.insert(name, tensor);
     }
-    if let Some(name) = tensors.keys().next() {
+    let unknown = tensors.keys().next().or_else(|| {
+        let specs = network.parameters();
+        let is_known = |name: &&String| specs.iter().any(|spec| spec.name == **name);
+        quantized.keys().find(|name| in_int8 < quantized.len() && !is_known(name))
+    });
+    if let Some(name) = unknown {
         return Err(LoadError::new(
             path,
             format!("the tensor {name} is not part of a network of these sizes"),
