@@ -245,10 +245,11 @@ impl Planned {
             threads: unsafe { shared.add(self.workspace.shared) },
             per_thread: self.workspace.per_thread,
         };
-        let mut context =
-            Context { isa: self.isa, pool: &self.pool, pointers: &mut self.pointers, lent };
         for step in &self.plan.steps {
-            step.kind.run(&mut context).map_err(|message| {
+            let placed = step.kind.place(&mut self.pointers);
+            let context =
+                Context { isa: self.isa, pool: &self.pool, pointers: &self.pointers, lent };
+            placed.and_then(|()| step.kind.run(&context)).map_err(|message| {
                 let (function, place) = (self.function.clone(), step.place.clone());
                 let diagnostic = Diagnostic { function, place, message };
                 Error::with_diagnostics(ErrorKind::Execution, NAME, vec![diagnostic])

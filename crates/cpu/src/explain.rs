@@ -62,9 +62,10 @@ pub(crate) fn explain(
     text
 }
 
-/// What a step does.
-pub(crate) fn info(step: &Step) -> StepInfo {
-    let kind = match &step.kind {
+/// The name of a step's kind.
+pub(crate) fn kind(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Together(together) => self::kind(&together.steps()[0]),
         Kind::Map(Map { moved: Some(_), .. }) => "window",
         Kind::Map(map) if map.program.instructions.is_empty() => "copy",
         Kind::Map(_) => "map",
@@ -79,19 +80,27 @@ pub(crate) fn info(step: &Step) -> StepInfo {
         Kind::Gather(_) | Kind::GatherAlongAxis(_) => "gather",
         Kind::Scatter(_) | Kind::ScatterAlongAxis(_) => "scatter",
         Kind::Evaluate(_) => "by definition",
-    };
-    let flops = match &step.kind {
+    }
+}
+
+fn flops(kind: &Kind) -> u64 {
+    match kind {
         Kind::Contraction(c) => 2 * (c.batch.len() * c.size.m * c.size.n * c.size.k) as u64,
         Kind::Attention(a) => a.flops(),
         Kind::AttentionGradient(a) => a.flops(),
+        Kind::Together(together) => together.steps().iter().map(flops).sum(),
         _ => 0,
-    };
+    }
+}
+
+/// What a step does.
+pub(crate) fn info(step: &Step) -> StepInfo {
     StepInfo {
-        kind,
+        kind: kind(&step.kind),
         form: form(step),
         operations: step.label.clone(),
         reason: step.reason,
-        flops,
+        flops: flops(&step.kind),
         arithmetic: match &step.kind {
             Kind::Contraction(c) if c.precision == Precision::Bf16 => DType::BF16,
             _ => DType::F32,
@@ -141,6 +150,7 @@ fn form(step: &Step) -> String {
             return text;
         }
         Kind::Map(map) => word(instructions(&map.program)),
+        Kind::Together(together) => word(format!("{} together", together.steps().len())),
         Kind::MapReduce(step) => {
             let of_pass = |pass: &Pass| {
                 let sums = vec!["down"; pass.sums.len()].into_iter();

@@ -6,6 +6,7 @@
 //! lifetime.
 
 use super::lower::{Lowering, Result};
+use super::together::{Memory, together};
 use super::view::{BufferId, View};
 use super::{Home, Plan};
 use crate::steps::{Kind, Map, Step};
@@ -73,6 +74,14 @@ pub(super) fn place(mut lowering: Lowering<'_>, results: Vec<Result>) -> Plan {
     into_surfaces(&mut lowering, &results, &shared);
     over_operands(&mut lowering, &mut shared);
     lowering.steps.retain(|step| !copies_itself(step, &lowering.homes, &shared));
+    let steps = std::mem::take(&mut lowering.steps);
+    lowering.steps = together(steps, |view| {
+        let root = shared.root_or_self(view.buffer);
+        match lowering.homes[root] {
+            Home::Port(port) => Memory::Port(port),
+            _ => Memory::Buffer(root),
+        }
+    });
     let arena_bytes = into_arena(&mut lowering, &shared);
     let homes = (0..lowering.sizes.len()).map(|b| match lowering.homes[b] {
         Home::Nowhere => lowering.homes[shared.root_or_self(b)],

@@ -3,7 +3,7 @@
 //! The way: find attention ([`attention`]), group elementwise operations ([`fuse`]), lower every
 //! group to steps over strided views ([`lower`]), then give every buffer a place ([`memory`]): a
 //! bound surface, a constant, the memory of an operand that is not read again, or a part of one
-//! arena.
+//! arena. Small steps that do not need each other are run as one ([`together`]).
 
 mod adamw;
 mod attention;
@@ -17,6 +17,7 @@ mod memory;
 mod normalize;
 mod operation;
 mod recompute;
+mod together;
 pub(crate) mod view;
 
 pub(crate) use lower::plan;

@@ -28,7 +28,7 @@ pub(crate) struct Adamw {
 }
 
 impl Adamw {
-    pub(super) fn run(&self, context: &mut Context<'_>) {
+    pub(super) fn run(&self, context: &Context<'_>) {
         let count = self.gradient.element_count();
         let from = self.from.each_ref().map(|v| context.at::<f32>(v.buffer, v.offset));
         let to = self.to.each_ref().map(|v| context.at::<f32>(v.buffer, v.offset));

@@ -122,18 +122,6 @@ pub(crate) struct Attention {
     pub heads: Vec<HeadOffsets>,
 }
 
-/// Heads, for all threads.
-struct Heads<'a>(&'a Context<'a>);
-
-// SAFETY: threads only compute pointers from it.
-unsafe impl Sync for Heads<'_> {}
-
-impl<'a> Heads<'a> {
-    fn context(&self) -> &'a Context<'a> {
-        self.0
-    }
-}
-
 impl Attention {
     /// Multiplications and additions; half of them where later keys are not seen.
     pub(crate) fn flops(&self) -> u64 {
@@ -148,41 +136,45 @@ impl Attention {
     }
 
     /// Whether there are so few queries that blocks would be mostly empty.
-    fn is_for_few(&self) -> bool {
+    pub(crate) fn is_for_few(&self) -> bool {
         let Attending { sizes, query, key, value, .. } = &self.attending;
         let all_f32 = [query, key, value].iter().all(|f| f.dtype == DType::F32);
         sizes.queries < FEW_QUERIES && all_f32 && self.statistics.is_none()
     }
 
-    pub(super) fn run(&self, context: &Context<'_>) {
+    /// Queries of a head in one task. What queries share is packed again for each.
+    fn piece(&self, threads: usize) -> usize {
+        let wanted = (threads * 4).div_ceil(self.heads.len());
+        let queries = self.attending.sizes.queries;
+        queries.div_ceil(wanted).next_multiple_of(QUERIES).max(2 * QUERIES)
+    }
+
+    /// How many tasks the step is: several for each thread.
+    pub(super) fn tasks(&self, threads: usize) -> usize {
+        self.heads.len() * self.attending.sizes.queries.div_ceil(self.piece(threads))
+    }
+
+    pub(super) fn task(&self, context: &Context<'_>, task: usize, thread: usize) {
         let sizes = self.attending.sizes;
-        let arithmetic = self.attending.arithmetic(context);
-        // Several pieces for each thread; what queries share is packed again for each.
-        let wanted = (context.pool.threads() * 4).div_ceil(self.heads.len());
-        let piece = sizes.queries.div_ceil(wanted).next_multiple_of(QUERIES).max(2 * QUERIES);
+        let piece = self.piece(context.pool.threads());
         let pieces = sizes.queries.div_ceil(piece);
-        let memory = Shared(context.lent.threads);
-        let per_thread = context.lent.per_thread;
-        let all = Heads(context);
-        context.pool.run(self.heads.len() * pieces, &|task, thread| {
-            let context = all.context();
-            let at = &self.heads[task / pieces];
-            // Late queries see most and come first.
-            let number = pieces - 1 - task % pieces;
-            let queries = number * piece..sizes.queries.min((number + 1) * piece);
-            let head = self.attending.head(context, at);
-            let to = target(context, &self.to, at.result);
-            let statistics = self.statistics.map(|buffer| context.at(buffer, at.statistics));
-            // SAFETY: views lie inside their buffers; a task has rows of its own, and a thread
-            // memory of its own, as large as `lanes` says.
-            unsafe {
-                let memory = memory.get().add(thread * per_thread);
-                if self.is_for_few() {
-                    return attend_few(arithmetic, sizes, &head, queries, to, memory);
-                }
-                attend(arithmetic, sizes, &head, queries, to, statistics, memory);
+        let at = &self.heads[task / pieces];
+        // Late queries see most and come first.
+        let number = pieces - 1 - task % pieces;
+        let queries = number * piece..sizes.queries.min((number + 1) * piece);
+        let head = self.attending.head(context, at);
+        let to = target(context, &self.to, at.result);
+        let statistics = self.statistics.map(|buffer| context.at(buffer, at.statistics));
+        let arithmetic = self.attending.arithmetic(context);
+        // SAFETY: views lie inside their buffers; a task has rows of its own, and a thread memory
+        // of its own, as large as `lanes` says.
+        unsafe {
+            let memory = context.lent.threads.add(thread * context.lent.per_thread);
+            if self.is_for_few() {
+                return attend_few(arithmetic, sizes, &head, queries, to, memory);
             }
-        });
+            attend(arithmetic, sizes, &head, queries, to, statistics, memory);
+        }
     }
 }
 
@@ -220,9 +212,7 @@ impl AttentionGradient {
         let arithmetic = self.attending.arithmetic(context);
         let memory = Shared(context.lent.threads);
         let per_thread = context.lent.per_thread;
-        let all = Heads(context);
         context.pool.run(self.heads.len() / self.group, &|task, thread| {
-            let context = all.context();
             let heads = &self.heads[task * self.group..(task + 1) * self.group];
             let gradients = heads.iter().map(|at| Gradients {
                 head: self.attending.head(context, at),

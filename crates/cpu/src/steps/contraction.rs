@@ -120,7 +120,7 @@ impl Contraction {
         }
     }
 
-    pub(super) fn run(&self, context: &mut Context<'_>) {
+    pub(super) fn run(&self, context: &Context<'_>) {
         match self.precision {
             Precision::F32 => self.run_rounding::<Unrounded>(context),
             Precision::Bf16 => self.run_rounding::<ToBf16>(context),

@@ -20,7 +20,7 @@ pub(crate) struct Evaluate {
 }
 
 impl Evaluate {
-    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<(), String> {
         let operand = |view: &View| {
             let size = view.dtype.size_bytes();
             let start: *const u8 = context.at(view.buffer, view.offset * size as isize);

@@ -30,7 +30,7 @@ fn outside(error: OutOfRange, indices: &View, size: usize) -> String {
 }
 
 impl Gather {
-    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<(), String> {
         // SAFETY: the planner made the view dense and int32; nothing writes it now.
         let indices: &[i32] = unsafe { context.slice(&self.indices) };
         check(indices, self.axis).map_err(|e| outside(e, &self.indices, self.axis))?;
@@ -69,7 +69,7 @@ pub(crate) struct GatherAlongAxis {
 }
 
 impl GatherAlongAxis {
-    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<(), String> {
         // SAFETY: as for `Gather`.
         let indices: &[i32] = unsafe { context.slice(&self.indices) };
         check(indices, self.axis).map_err(|e| outside(e, &self.indices, self.axis))?;
@@ -114,7 +114,7 @@ pub(crate) struct Scatter {
 }
 
 impl Scatter {
-    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<(), String> {
         // SAFETY: as for `Gather`.
         let indices: &[i32] = unsafe { context.slice(&self.indices) };
         check(indices, self.axis).map_err(|e| outside(e, &self.indices, self.axis))?;
@@ -165,7 +165,7 @@ pub(crate) struct ScatterAlongAxis {
 }
 
 impl ScatterAlongAxis {
-    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<(), String> {
         // SAFETY: as for `Gather`.
         let indices: &[i32] = unsafe { context.slice(&self.indices) };
         check(indices, self.axis).map_err(|e| outside(e, &self.indices, self.axis))?;

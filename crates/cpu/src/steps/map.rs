@@ -1,4 +1,5 @@
-use super::{Context, Shared, piece};
+use super::{Context, piece};
+use crate::kernels::Pointers;
 use crate::kernels::tile::{TileProgram, run_tiles};
 use crate::plan::view::{BufferId, View};
 
@@ -27,9 +28,13 @@ pub(crate) struct Moved {
 
 impl Moved {
     /// Points the window at its place.
-    fn place(&self, context: &mut Context<'_>) -> Result<(), String> {
+    fn place(&self, pointers: &mut Pointers) -> Result<(), String> {
+        let begin = pointers.get(self.begin.buffer).cast::<i32>();
         // SAFETY: the planner made the view dense and int32; nothing writes it now.
-        let begin: &[i32] = unsafe { context.slice(&self.begin) };
+        let begin = unsafe {
+            let begin = begin.offset(self.begin.offset);
+            std::slice::from_raw_parts(begin, self.begin.element_count())
+        };
         let mut offset = 0;
         for (axis, &begin) in begin.iter().enumerate() {
             let begin = if self.ignored[axis] { 0 } else { begin };
@@ -43,33 +48,37 @@ impl Moved {
             offset += start as isize * self.of.strides[axis];
         }
         let bytes = offset * self.of.dtype.size_bytes() as isize;
-        let base: *mut u8 = context.at(self.of.buffer, 0);
-        context.pointers.set(self.window, base.wrapping_offset(bytes));
+        pointers.set(self.window, pointers.get(self.of.buffer).wrapping_offset(bytes));
         Ok(())
     }
 }
 
 impl Map {
-    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
-        if let Some(moved) = &self.moved {
-            moved.place(context)?;
-        }
-        let tiles = self.program.tile_count();
+    /// Finds the place of a window that is computed.
+    pub(super) fn place(&self, pointers: &mut Pointers) -> Result<(), String> {
+        self.moved.as_ref().map_or(Ok(()), |moved| moved.place(pointers))
+    }
+
+    /// Tiles of one task.
+    fn piece(&self, threads: usize) -> usize {
         let work = self.program.element_count() * (1 + self.program.instructions.len() / 4);
-        let piece = piece(tiles, work, context.pool.threads());
-        let scratch = Shared(context.lent.threads.cast::<u32>());
-        let (per_thread, isa, pointers) =
-            (context.lent.per_thread, context.isa, &*context.pointers);
-        context.pool.run(tiles.div_ceil(piece), &|i, thread| {
-            let first = i * piece;
-            let count = piece.min(tiles - first);
-            // SAFETY: the planner keeps accesses inside buffers; tiles are disjoint, and each
-            // thread has its own scratch.
-            unsafe {
-                let scratch = scratch.get().add(thread * per_thread);
-                run_tiles(isa, &self.program, pointers, first, count, scratch);
-            }
-        });
-        Ok(())
+        piece(self.program.tile_count(), work, threads)
+    }
+
+    /// How many tasks the step is.
+    pub(super) fn tasks(&self, threads: usize) -> usize {
+        self.program.tile_count().div_ceil(self.piece(threads))
+    }
+
+    pub(super) fn task(&self, context: &Context<'_>, i: usize, thread: usize) {
+        let piece = self.piece(context.pool.threads());
+        let first = i * piece;
+        let count = piece.min(self.program.tile_count() - first);
+        // SAFETY: the planner keeps accesses inside buffers; tiles are disjoint, and each thread
+        // has its own scratch.
+        unsafe {
+            let scratch = context.lent.threads.add(thread * context.lent.per_thread).cast();
+            run_tiles(context.isa, &self.program, context.pointers, first, count, scratch);
+        }
     }
 }

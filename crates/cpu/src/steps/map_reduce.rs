@@ -24,12 +24,11 @@ impl MapReduce {
         programs.map(|program| program.scratch_lanes()).max().unwrap_or(0)
     }
 
-    pub(super) fn run(&self, context: &mut Context<'_>) {
+    pub(super) fn run(&self, context: &Context<'_>) {
         let &Self { outer, rows, inner, .. } = self;
         let bands = Self::bands(inner);
         let scratch = Shared(context.lent.threads.cast::<u32>());
-        let (per_thread, isa, pointers) =
-            (context.lent.per_thread, context.isa, &*context.pointers);
+        let (per_thread, isa, pointers) = (context.lent.per_thread, context.isa, context.pointers);
         let tasks = outer * bands;
         let work = outer * rows * inner * self.passes.len();
         let piece = piece(tasks, work, context.pool.threads());

@@ -14,6 +14,7 @@ mod map_reduce;
 mod reduce;
 mod softmax;
 mod statistics;
+mod together;
 
 pub(crate) use adamw::{Adamw, Scalar};
 pub(crate) use attention::{Attending, Attention, AttentionGradient, HeadOffsets, Masking};
@@ -25,6 +26,7 @@ pub(crate) use map_reduce::MapReduce;
 pub(crate) use reduce::{Over, Reduce};
 pub(crate) use softmax::Softmax;
 pub(crate) use statistics::Statistics;
+pub(crate) use together::Together;
 
 use crate::kernels::Pointers;
 use crate::kernels::gemm::{Lent, Workspace};
@@ -36,7 +38,7 @@ use crate::pool::Pool;
 pub(crate) struct Context<'a> {
     pub isa: Isa,
     pub pool: &'a Pool,
-    pub pointers: &'a mut Pointers,
+    pub pointers: &'a Pointers,
     /// As large as the largest [`Kind::workspace`].
     pub lent: Lent,
 }
@@ -67,6 +69,7 @@ pub(crate) enum Kind {
     MapReduce(MapReduce),
     Contraction(Contraction),
     Attention(Attention),
+    Together(Together),
     AttentionGradient(AttentionGradient),
     Softmax(Softmax),
     Statistics(Statistics),
@@ -103,7 +106,38 @@ impl Kind {
             Self::Contraction(contraction) => contraction.workspace(isa, threads),
             Self::Attention(step) => Workspace { shared: 0, per_thread: step.lanes() },
             Self::AttentionGradient(step) => Workspace { shared: 0, per_thread: step.lanes() },
+            Self::Together(step) => step.workspace(isa, threads),
             _ => Workspace::default(),
+        }
+    }
+
+    /// Finds the places that the step computes; comes before [`Kind::run`].
+    ///
+    /// # Errors
+    /// A place outside of its tensor.
+    pub(crate) fn place(&self, pointers: &mut Pointers) -> Result<(), String> {
+        match self {
+            Self::Map(map) => map.place(pointers),
+            Self::Together(step) => step.place(pointers),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many tasks the step is that may run in any order, if it consists of nothing else.
+    fn tasks(&self, threads: usize) -> Option<usize> {
+        match self {
+            Self::Map(map) => Some(map.tasks(threads)),
+            Self::Attention(attention) => Some(attention.tasks(threads)),
+            _ => None,
+        }
+    }
+
+    /// Runs one of them. No two with the same thread number at once.
+    fn task(&self, context: &Context<'_>, task: usize, thread: usize) {
+        match self {
+            Self::Map(map) => map.task(context, task, thread),
+            Self::Attention(attention) => attention.task(context, task, thread),
+            _ => unreachable!("has no tasks"),
         }
     }
 
@@ -111,14 +145,18 @@ impl Kind {
     ///
     /// # Errors
     /// What the program computed that its operation does not allow.
-    pub(crate) fn run(&self, context: &mut Context<'_>) -> Result<(), String> {
+    pub(crate) fn run(&self, context: &Context<'_>) -> Result<(), String> {
+        let threads = context.pool.threads();
+        if let Some(tasks) = self.tasks(threads) {
+            context.pool.run(tasks, &|task, thread| self.task(context, task, thread));
+            return Ok(());
+        }
         match self {
-            Self::Map(map) => return map.run(context),
             Self::Adamw(adamw) => adamw.run(context),
             Self::Reduce(reduce) => reduce.run(context),
             Self::MapReduce(step) => step.run(context),
             Self::Contraction(contraction) => contraction.run(context),
-            Self::Attention(attention) => attention.run(context),
+            Self::Together(steps) => steps.run(context),
             Self::AttentionGradient(gradient) => gradient.run(context),
             Self::Softmax(softmax) => softmax.run(context),
             Self::Statistics(statistics) => statistics.run(context),
@@ -127,6 +165,7 @@ impl Kind {
             Self::Scatter(scatter) => return scatter.run(context),
             Self::ScatterAlongAxis(scatter) => return scatter.run(context),
             Self::Evaluate(evaluate) => return evaluate.run(context),
+            Self::Map(_) | Self::Attention(_) => unreachable!("they are tasks"),
         }
         Ok(())
     }

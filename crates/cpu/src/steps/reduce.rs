@@ -25,12 +25,11 @@ pub(crate) struct Reduce {
 }
 
 impl Reduce {
-    pub(super) fn run(&self, context: &mut Context<'_>) {
+    pub(super) fn run(&self, context: &Context<'_>) {
         let program = &self.reduced.program;
         let to = Shared::<f32>(context.at(self.to.buffer, self.to.offset));
         let scratch = Shared(context.lent.threads.cast::<u32>());
-        let (per_thread, isa, pointers) =
-            (context.lent.per_thread, context.isa, &*context.pointers);
+        let (per_thread, isa, pointers) = (context.lent.per_thread, context.isa, context.pointers);
         let threads = context.pool.threads();
         let scratch_of = |thread: usize| scratch.get().wrapping_add(thread * per_thread);
         match self.over {

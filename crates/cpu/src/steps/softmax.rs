@@ -14,7 +14,7 @@ pub(crate) struct Softmax {
 }
 
 impl Softmax {
-    pub(super) fn run(&self, context: &mut Context<'_>) {
+    pub(super) fn run(&self, context: &Context<'_>) {
         let &Self { outer, axis, inner, .. } = self;
         let x = Shared::<f32>(context.at(self.x.buffer, self.x.offset));
         let to = Shared::<f32>(context.at(self.to.buffer, self.to.offset));

@@ -31,7 +31,7 @@ impl Statistics {
         outer * axis.div_ceil(Self::rows(axis, inner)) * 2 * inner
     }
 
-    pub(super) fn run(&self, context: &mut Context<'_>) {
+    pub(super) fn run(&self, context: &Context<'_>) {
         let &Self { outer, axis, inner, .. } = self;
         let x = Shared::<f32>(context.at(self.x.buffer, self.x.offset));
         let partial = Shared::<f32>(context.at(self.partial.buffer, self.partial.offset));

@@ -13,6 +13,11 @@ use std::arch::x86_64::*;
 const SCORES: usize = 4;
 const CHANNELS: usize = 8;
 
+/// Channels of keys by which memory is asked for ahead; of values it is [`CHANNELS`]. What several
+/// sequences keep is not in a cache, and the positions that are seen may be a small part of each
+/// channel's row, which the hardware does not guess.
+const AHEAD: usize = 16;
+
 /// Whether these kernels can be used.
 pub(super) fn fits(a: Arithmetic, matrix: Matrix) -> bool {
     a.isa == Isa::Avx512
@@ -90,7 +95,9 @@ unsafe fn score_inner<const ROUNDS: bool>(query: &[f32], keys: Matrix, scores: &
             for (d, &q) in query.iter().enumerate() {
                 let from = start.wrapping_offset(d as isize * keys.column);
                 let q = _mm512_set1_ps(q);
+                let ahead = from.wrapping_offset(AHEAD as isize * keys.column);
                 for v in 0..SCORES {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(v * 16).cast());
                     let key = load::<ROUNDS>(from.wrapping_add(v * 16), masks[v]);
                     sums[v] = _mm512_fmadd_ps(q, key, sums[v]);
                 }
@@ -120,6 +127,10 @@ unsafe fn mix_inner<const ROUNDS: bool>(weights: &[f32], values: Matrix, to: &mu
                 let mask = lanes(count - t);
                 let weights = _mm512_maskz_loadu_ps(mask, weights.as_ptr().add(t));
                 for f in 0..CHANNELS {
+                    let ahead = CHANNELS as isize * values.column;
+                    _mm_prefetch::<_MM_HINT_T0>(
+                        rows[f].wrapping_offset(ahead).wrapping_add(t).cast(),
+                    );
                     let values = load::<ROUNDS>(rows[f].add(t), mask);
                     sums[f] = _mm512_fmadd_ps(weights, values, sums[f]);
                 }
