@@ -37,7 +37,10 @@ pub(crate) fn explain(
             plan.homes[w.buffer] != Home::Window
                 && step.reads.iter().any(|r| plan.homes[r.buffer] == plan.homes[w.buffer])
         });
-        let note = if in_place { " (in place)" } else { "" };
+        let mut note = if in_place { " (in place)" } else { "" }.to_owned();
+        if let Kind::Together(together) = &step.kind {
+            let _ = write!(note, " ({} together)", together.steps().len());
+        }
         let reason = match step.reason {
             "" => String::new(),
             reason => format!(" ({reason})"),

@@ -262,6 +262,8 @@ fn a_training_step() {
         let plan = executable.explain();
         let updates =
             plan.lines().filter(|l| l.contains("+sqrt+add+real_div") && l.contains("(in place)"));
-        assert_eq!(updates.count(), 3, "one step for each parameter, in place:\n{plan}");
+        // The two small ones are one step.
+        let parameters = updates.map(|l| if l.contains("(2 together)") { 2 } else { 1 });
+        assert_eq!(parameters.sum::<usize>(), 3, "one for each parameter, in place:\n{plan}");
     }
 }

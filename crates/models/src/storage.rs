@@ -1,6 +1,8 @@
 //! How weights are kept for inference: as they come, or in fewer bits.
 
-use orion_tensor::{AlignedBytes, Bytes, DType, Tensor, bf16, f16};
+use half::slice::HalfFloatSliceExt as _;
+use orion_tensor::{AlignedBytes, Bytes, DType, Tensor, bf16, f16, in_parts};
+use std::ops::Range;
 
 /// How the matrices of a model are kept. Vectors, such as norms and biases, stay as they come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,8 +40,8 @@ impl QuantizedMatrix {
     }
 }
 
-/// Bytes of f32 that are made of a matrix at once.
-const ROWS_BYTES: usize = 1 << 18;
+/// Numbers that are widened at once: a copy of all of a matrix in f32 may be as large as the model.
+const AT_ONCE: usize = 1 << 16;
 
 /// Elements that share a scale, where the rows allow it.
 const BLOCK: usize = 64;
@@ -60,31 +62,31 @@ pub fn quantize_rows(matrix: &Tensor) -> QuantizedMatrix {
     };
     let block = block_length(columns);
     let mut data = AlignedBytes::zeroed(rows * columns);
-    let mut scales = Vec::with_capacity(rows * columns / block);
-    let row_bytes = columns * matrix.dtype().size_bytes();
-    // A part of the matrix at a time: a copy of all of it in f32 may be as large as the model.
-    let together = (ROWS_BYTES / (4 * columns).max(1)).max(1);
-    for first in (0..rows).step_by(together) {
-        let count = together.min(rows - first);
-        let bytes = matrix.bytes().slice(first * row_bytes..(first + count) * row_bytes);
-        let bytes = bytes.expect("the rows are inside the matrix");
-        let part = Tensor::new(matrix.dtype(), vec![count, columns], bytes);
-        let values = part.expect("whole rows").to_f32_vec();
-        let to = &mut data[first * columns..(first + count) * columns];
-        for (values, to) in values.chunks_exact(block).zip(to.chunks_exact_mut(block)) {
-            let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-            let scale = largest / 127.0;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            for (to, v) in to.iter_mut().zip(values) {
-                *to = rounded(v * inverse) as i8 as u8;
-            }
-            scales.push(scale);
-        }
-    }
+    let scales = in_parts(&mut data, columns, |first, data| {
+        let mut scales = Vec::with_capacity(data.len() / block);
+        for_values(
+            matrix,
+            first * columns..first * columns + data.len(),
+            block,
+            |start, values| {
+                let to = &mut data[start..start + values.len()];
+                for (values, to) in values.chunks_exact(block).zip(to.chunks_exact_mut(block)) {
+                    let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+                    let scale = largest / 127.0;
+                    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+                    for (to, v) in to.iter_mut().zip(values) {
+                        *to = rounded(v * inverse) as i8 as u8;
+                    }
+                    scales.push(scale);
+                }
+            },
+        );
+        scales
+    });
     let data = Tensor::new(DType::I8, vec![rows, columns], Bytes::new(data));
     QuantizedMatrix {
         data: data.expect("a byte for each element"),
-        scale: Tensor::from_slice(&[rows, columns / block], &scales),
+        scale: Tensor::from_slice(&[rows, columns / block], &scales.concat()),
     }
 }
 
@@ -104,18 +106,41 @@ pub(crate) fn convert(tensor: &Tensor, dtype: DType) -> Tensor {
     if tensor.dtype() == dtype {
         return tensor.clone();
     }
-    let values = tensor.to_f32_vec();
-    match dtype {
-        DType::F32 => Tensor::from_slice(tensor.shape(), &values),
-        DType::F16 => {
-            let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
-            Tensor::from_slice(tensor.shape(), &values)
-        }
-        DType::BF16 => {
-            let values: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
-            Tensor::from_slice(tensor.shape(), &values)
-        }
-        other => panic!("weights are not kept as {other}"),
+    let size = dtype.size_bytes();
+    let mut to = AlignedBytes::zeroed(tensor.element_count() * size);
+    in_parts(&mut to, size, |first, to| {
+        for_values(tensor, first..first + to.len() / size, 1, |start, values| {
+            let to = &mut to[start * size..(start + values.len()) * size];
+            match dtype {
+                DType::F32 => bytemuck::cast_slice_mut(to).copy_from_slice(values),
+                DType::F16 => bytemuck::cast_slice_mut::<_, f16>(to).convert_from_f32_slice(values),
+                DType::BF16 => {
+                    bytemuck::cast_slice_mut::<_, bf16>(to).convert_from_f32_slice(values);
+                }
+                other => panic!("weights are not kept as {other}"),
+            }
+        });
+    });
+    let converted = Tensor::new(dtype, tensor.shape().to_vec(), Bytes::new(to));
+    converted.expect("as many elements as before")
+}
+
+/// Calls `each` with parts of a range of a tensor's numbers, whole units, and with where they
+/// begin in the range.
+fn for_values(
+    tensor: &Tensor,
+    range: Range<usize>,
+    unit: usize,
+    mut each: impl FnMut(usize, &[f32]),
+) {
+    let size = tensor.dtype().size_bytes();
+    let together = (AT_ONCE / unit).max(1) * unit;
+    for start in range.clone().step_by(together) {
+        let len = together.min(range.end - start);
+        let bytes = tensor.bytes().slice(start * size..(start + len) * size);
+        let part = bytes.map(|bytes| Tensor::new(tensor.dtype(), vec![len], bytes));
+        let part = part.expect("inside the tensor").expect("whole numbers");
+        each(start - range.start, &part.to_f32_vec());
     }
 }
 
@@ -145,6 +170,26 @@ mod tests {
             saturated += usize::from(q.abs() == 127.0);
         }
         assert!(saturated >= 6, "the largest of each block is 127");
+    }
+
+    #[test]
+    fn large_tensors_are_converted_like_small_ones() {
+        // Several parts and several times what is widened at once; a row is one block.
+        let (rows, columns) = (12_001, 172);
+        let values: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * 0.7).sin()).collect();
+        let matrix = Tensor::from_slice(&[rows, columns], &values);
+        let row = |t: &Tensor, r: usize| t.to_f32_vec()[r * columns..(r + 1) * columns].to_vec();
+        let all = quantize_rows(&matrix);
+        let narrow = [DType::F16, DType::BF16].map(|dtype| convert(&matrix, dtype));
+        for r in [0, 1, 380, 381, 6000, 6001, rows - 1] {
+            let one = Tensor::from_slice(&[1, columns], &values[r * columns..(r + 1) * columns]);
+            let QuantizedMatrix { data, scale } = quantize_rows(&one);
+            assert_eq!(row(&all.data, r), data.to_f32_vec());
+            assert_eq!(all.scale.to_f32_vec()[r], scale.to_f32_vec()[0]);
+            for all in &narrow {
+                assert_eq!(row(all, r), convert(&one, all.dtype()).to_f32_vec());
+            }
+        }
     }
 
     #[test]

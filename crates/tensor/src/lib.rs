@@ -4,6 +4,7 @@
 
 mod bytes;
 mod dtype;
+mod parts;
 mod shape;
 mod tensor;
 mod tolerance;
@@ -11,6 +12,7 @@ mod tolerance;
 pub use bytes::{AlignedBytes, Bytes};
 pub use dtype::{DType, Element};
 pub use half::{bf16, f16};
+pub use parts::in_parts;
 pub use shape::{broadcast_shapes, element_count, row_major_strides};
 pub use tensor::{Tensor, TensorError};
 pub use tolerance::{Mismatch, Tolerance};

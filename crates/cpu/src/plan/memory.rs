@@ -74,6 +74,7 @@ pub(super) fn place(mut lowering: Lowering<'_>, results: Vec<Result>) -> Plan {
     into_surfaces(&mut lowering, &results, &shared);
     over_operands(&mut lowering, &mut shared);
     lowering.steps.retain(|step| !copies_itself(step, &lowering.homes, &shared));
+    remove_unread(&mut lowering, &shared);
     let steps = std::mem::take(&mut lowering.steps);
     lowering.steps = together(steps, |view| {
         let root = shared.root_or_self(view.buffer);
@@ -206,6 +207,24 @@ fn over_operands(lowering: &mut Lowering<'_>, shared: &mut Shared) {
             }
         }
     }
+}
+
+/// Removes steps whose results nobody reads, such as the ends of windows that are found by their
+/// begins.
+fn remove_unread(lowering: &mut Lowering<'_>, shared: &Shared) {
+    let mut is_read = vec![false; lowering.sizes.len()];
+    let mut is_needed = vec![true; lowering.steps.len()];
+    for (step, is_needed) in lowering.steps.iter().zip(&mut is_needed).rev() {
+        *is_needed = step.writes.iter().any(|view| {
+            let root = shared.root_or_self(view.buffer);
+            is_read[root] || matches!(lowering.homes[root], Home::Port(_))
+        });
+        if *is_needed {
+            step.reads.iter().for_each(|view| is_read[shared.root_or_self(view.buffer)] = true);
+        }
+    }
+    let mut needed = is_needed.into_iter();
+    lowering.steps.retain(|_| needed.next().expect("one for each step"));
 }
 
 /// Whether a step copies a buffer's elements onto themselves.

@@ -90,14 +90,17 @@ pub(super) fn together(steps: Vec<Step>, memory: impl Fn(&View) -> Memory) -> Ve
                 }
             }
         }
-        let all = members.iter().filter_map(|&m| left[m].as_ref()).map(lines);
-        if members.is_empty() || lines(&step) + all.sum::<usize>() < WORTH_A_LOOP {
+        let members: Vec<Step> = members.into_iter().filter_map(|m| left[m].take()).collect();
+        let lines = lines(&step) + members.iter().map(lines).sum::<usize>();
+        if members.is_empty() || lines < WORTH_A_LOOP {
+            // They come early all the same, for those that need them.
             done.push(step);
+            done.extend(members);
             continue;
         }
         let Step { label, place, reason, kind, mut reads, mut writes } = step;
         let mut kinds = vec![kind];
-        for member in members.into_iter().filter_map(|m| left[m].take()) {
+        for member in members {
             kinds.push(member.kind);
             reads.extend(member.reads);
             writes.extend(member.writes);
