@@ -81,7 +81,7 @@ pub(crate) fn model_programs(subject: &Path, of: &OfModel) -> Result<ModelProgra
             let mut index = WeightIndex::new();
             network.add_tables(&mut index, seq);
             let gradients = gradient_program(network, &index, batch, seq, false);
-            let update = update_program(network, &TrainConfig::default().optimizer);
+            let update = update_program(&network.parameters(), &TrainConfig::default().optimizer);
             let programs = vec![
                 ModelProgram { name: format!("gradients_{batch}x{seq}"), program: gradients },
                 ModelProgram { name: "update".to_owned(), program: update },
