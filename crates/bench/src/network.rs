@@ -390,7 +390,7 @@ impl TrainingPrograms {
         let mut index = WeightIndex::new();
         network.add_tables(&mut index, tokens);
         let gradients = gradient_program(network, &index, batch, tokens, false);
-        let update = update_program(network, &TrainConfig::default().optimizer);
+        let update = update_program(&network.parameters(), &TrainConfig::default().optimizer);
         Ok(Self {
             gradients: device.compile(&gradients, index.weights())?,
             update: device.compile(&update, index.weights())?,

@@ -7,7 +7,7 @@ mod lint;
 mod neural_engine;
 mod text;
 
-pub(crate) use adapter::{AdapterChoice, Fuse};
+pub(crate) use adapter::{AdapterChoice, Finetune, Fuse};
 pub(crate) use artifact::{Artifact, ArtifactEval, ArtifactLoad, ArtifactSave};
 pub(crate) use bench::{
     Bench, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     /// Write, read or measure an int8 artifact of Parameter Golf, against its limit of 16 MB
     #[command(subcommand)]
     Artifact(Artifact),
+    /// Train a small adapter beside a model that stays as it is
+    Finetune(Box<Finetune>),
     /// Write a model with an adapter merged into its weights
     Fuse(Fuse),
     /// Write the MIL programs that `run` or `train` would execute, as text and weight files
@@ -293,11 +295,12 @@ pub(crate) struct Train {
     #[arg(long, value_name = "PRESET|FILE")]
     pub(crate) init: Option<String>,
 
-    /// Token file to train on: u16 ids, with or without a shard header
+    /// File to train on: token ids of u16, with or without a shard header; or text, or JSON lines
+    /// of examples, with --tokenizer
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
 
-    /// Token file to evaluate on
+    /// The same to evaluate on
     #[arg(long, value_name = "FILE")]
     pub(crate) eval_data: Option<PathBuf>,
 

@@ -49,6 +49,7 @@ fn main() -> Exit {
         Command::Convert(a) => commands::convert::convert(&a, &printer),
         Command::Init(a) => commands::init::init(&a, &printer),
         Command::Artifact(a) => commands::artifact::artifact(&a, &printer),
+        Command::Finetune(a) => commands::finetune::finetune(&a, &printer),
         Command::Fuse(a) => commands::fuse::fuse(&a, &printer),
         Command::Compile(a) => commands::compile::compile(&a, &printer),
         Command::Mil(a) => commands::mil::mil(&a, &printer),

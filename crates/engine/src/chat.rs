@@ -72,6 +72,18 @@ impl ChatTemplate {
     /// # Errors
     /// When the template is no Jinja, refuses the messages, or takes too long.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
+        self.render_as(messages, true)
+    }
+
+    /// The text of a conversation that ends with an answer.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_answered(&self, messages: &[Message]) -> Result<String> {
+        self.render_as(messages, false)
+    }
+
+    fn render_as(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let mut jinja = Environment::new();
         // As transformers renders them.
         jinja.set_trim_blocks(true);
@@ -85,7 +97,7 @@ impl ChatTemplate {
             },
         );
         let values = context! {
-            messages => messages, add_generation_prompt => true,
+            messages => messages, add_generation_prompt => add_generation_prompt,
             bos_token => self.bos, eos_token => self.eos,
         };
         jinja

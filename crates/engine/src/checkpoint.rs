@@ -1,8 +1,10 @@
+use crate::finetune::Base;
 use crate::{DataPosition, Error, ErrorKind, Order, Result, TrainConfig};
 use orion_formats::{
-    CheckpointState, DataState, HexU64, LossScaleState, RunDirectory, ScheduleState,
+    CheckpointState, DataState, HexU64, LossScaleState, RunDirectory, SafeTensors, ScheduleState,
+    peft,
 };
-use orion_models::Network;
+use orion_models::{Network, ParameterSpec};
 use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -100,11 +102,19 @@ fn order_name(order: Order) -> &'static str {
     }
 }
 
+/// What a checkpoint keeps.
+pub(crate) enum Kept<'a> {
+    /// A model.
+    Weights(&'a Network),
+    /// An adapter, without the model under it.
+    Adapter(&'a Base),
+}
+
 /// Writes a checkpoint and drops the oldest beyond `checkpoint.keep`; returns its path.
 pub(crate) fn save(
     directory: &Path,
     config: &TrainConfig,
-    network: &Network,
+    kept: &Kept<'_>,
     state: &TrainState,
     file_tokens: u64,
     parameters: &BTreeMap<String, Tensor>,
@@ -117,13 +127,22 @@ pub(crate) fn save(
     let mut writer = run.begin_checkpoint(state.step)?;
     // What other programs of the field write, and look for.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let turned = parameters.iter().map(|(name, tensor)| {
-        let turned = network.turned_for_files(name, tensor);
-        (name.clone(), turned.unwrap_or_else(|| tensor.clone()))
-    });
-    writer.write_tensors("model.safetensors", named(&turned.collect()), &metadata)?;
+    match kept {
+        Kept::Weights(network) => {
+            let turned = parameters.iter().map(|(name, tensor)| {
+                let turned = network.turned_for_files(name, tensor);
+                (name.clone(), turned.unwrap_or_else(|| tensor.clone()))
+            });
+            writer.write_tensors("model.safetensors", named(&turned.collect()), &metadata)?;
+            writer.write_bytes("config.json", &network.config_file().to_json()?)?;
+        }
+        Kept::Adapter(base) => {
+            let file = base.file(parameters);
+            writer.write_tensors(peft::WEIGHTS_FILE, named(&file.tensors()), &metadata)?;
+            writer.write_bytes(peft::CONFIG_FILE, &file.config.to_json()?)?;
+        }
+    }
     writer.write_tensors("optimizer.safetensors", named(moments), &BTreeMap::new())?;
-    writer.write_bytes("config.json", &network.config_file().to_json()?)?;
     let checkpoint = writer.finish(&state.to_file(config, file_tokens))?;
     if config.checkpoint.keep > 0 {
         run.keep_last(config.checkpoint.keep)?;
@@ -131,8 +150,8 @@ pub(crate) fn save(
     Ok(checkpoint.path().to_owned())
 }
 
-/// Reads the newest complete checkpoint of a run that trains `network`.
-pub(crate) fn restore(directory: &Path, network: &Network) -> Result<Restored> {
+/// Reads the newest complete checkpoint of a run.
+pub(crate) fn restore(directory: &Path, kept: &Kept<'_>) -> Result<Restored> {
     let scan = RunDirectory::new(directory).scan()?;
     let Some(newest) = scan.complete.last() else {
         let error = match scan.incomplete.first() {
@@ -144,12 +163,20 @@ pub(crate) fn restore(directory: &Path, network: &Network) -> Result<Restored> {
         };
         return Err(error.at(directory));
     };
-    let mut parameters = newest.model()?.tensors;
-    for (name, tensor) in &mut parameters {
-        if let Some(turned) = network.turned_for_files(name, tensor) {
-            *tensor = turned;
+    let parameters = match kept {
+        Kept::Weights(network) => {
+            let mut parameters = newest.model()?.tensors;
+            for (name, tensor) in &mut parameters {
+                if let Some(turned) = network.turned_for_files(name, tensor) {
+                    *tensor = turned;
+                }
+            }
+            parameters
         }
-    }
+        Kept::Adapter(base) => {
+            base.values(SafeTensors::open(newest.file(peft::WEIGHTS_FILE))?.tensors)?
+        }
+    };
     Ok(Restored {
         path: newest.path().to_owned(),
         state: TrainState::from_file(newest.state()),
@@ -191,9 +218,9 @@ pub(crate) fn check_data(directory: &Path, config: &TrainConfig, file_tokens: u6
     Ok(())
 }
 
-/// Checks that a checkpoint's tensors are those of a network.
-pub(crate) fn check_tensors(restored: &Restored, network: &Network) -> Result<()> {
-    for p in network.parameters() {
+/// Checks that a checkpoint's tensors are those that are trained.
+pub(crate) fn check_tensors(restored: &Restored, specs: &[ParameterSpec]) -> Result<()> {
+    for p in specs {
         let tensors = [
             (p.name.clone(), &restored.parameters),
             (first_moment_name(&p.name), &restored.moments),

@@ -19,12 +19,23 @@ use toml::{Table, Value};
 #[expect(missing_docs, reason = "the sections are documented by their keys")]
 pub struct TrainConfig {
     pub model: ModelSection,
+    pub adapter: AdapterSection,
     pub data: DataSection,
     pub train: TrainSection,
     pub optimizer: OptimizerSection,
     pub checkpoint: CheckpointSection,
     pub eval: EvalSection,
     pub sample: SampleSection,
+}
+
+/// See [`DOCUMENTATION`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "every key has its text in DOCUMENTATION")]
+pub struct AdapterSection {
+    pub rank: usize,
+    pub alpha: f64,
+    pub targets: String,
 }
 
 /// See [`DOCUMENTATION`].
@@ -162,11 +173,23 @@ pub const DOCUMENTATION: &[(&str, &str)] = &[
         "model.head_map",
         "For golfwide: whether query heads that share a key head follow each other (repeat) or alternate (tile).",
     ),
-    ("data.train", "Token file to train on: raw uint16, or with the llm.c header."),
-    ("data.eval", "Token file to evaluate on. Empty for none."),
+    (
+        "adapter.rank",
+        "Rank of a LoRA adapter to train over model.weights, which stay as they are; 0 trains the weights.",
+    ),
+    ("adapter.alpha", "What the adapter adds is multiplied by alpha / rank."),
+    (
+        "adapter.targets",
+        "Layers it changes, with commas: q, k, v, o, gate, up and down, or their names; all but the classifier with all.",
+    ),
+    (
+        "data.train",
+        "File to train on: token ids (raw uint16, or with the llm.c header), text, or JSON lines of prompts and answers.",
+    ),
+    ("data.eval", "The same to evaluate on. Empty for none."),
     (
         "data.tokenizer",
-        "Tokenizer the token files were made with; copied into the run directory. Empty for none.",
+        "Tokenizer that token files were made with or text is read with; copied into the run directory. Empty for none.",
     ),
     (
         "data.order",
@@ -212,6 +235,7 @@ impl Default for TrainConfig {
         let network = preset("quickstart").expect("a preset").network();
         Self {
             model: ModelSection::from_network(&network),
+            adapter: AdapterSection { rank: 0, alpha: 16.0, targets: "q,v".to_owned() },
             data: DataSection {
                 train: String::new(),
                 eval: String::new(),
@@ -405,6 +429,12 @@ impl TrainConfig {
     fn check(&self) -> Result<()> {
         let fail = |m: String| Err(Error::new(ErrorKind::Config, m));
         self.model.network()?;
+        if self.adapter.rank > 0 && self.model.weights.is_empty() {
+            return fail(
+                "adapter.rank asks for an adapter, and model.weights names no model to train it over"
+                    .to_owned(),
+            );
+        }
         let t = &self.train;
         for (key, n) in
             [("train.batch", t.batch), ("train.seq", t.seq), ("train.grad_accum", t.grad_accum)]

@@ -1,13 +1,88 @@
 use crate::{Error, ErrorKind, Order, Random, Result};
 use orion_formats::TokenFile;
 
-/// Where a [`Windows`] stands.
+/// Where a pass over training data stands. Units are windows of a token file, or examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DataPosition {
     /// Passes over the file that are complete.
     pub epoch: u64,
-    /// Windows of this pass already given.
+    /// Units of this pass already given.
     pub window: u64,
+}
+
+/// Sequences for one micro-batch, one after the other.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Batch {
+    /// What is read.
+    pub tokens: Vec<i32>,
+    /// What follows each token.
+    pub targets: Vec<i32>,
+    /// Which targets count; `None` where all do.
+    pub counted: Option<Vec<bool>>,
+    /// Tokens that are none of padding.
+    pub read: usize,
+}
+
+/// Passes over numbered units, each in an order of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Passes {
+    count: usize,
+    order: Order,
+    seed: u64,
+    position: DataPosition,
+    /// The order of this pass; empty when sequential.
+    permutation: Vec<u32>,
+}
+
+impl Passes {
+    /// # Errors
+    /// When the position is outside a pass.
+    pub(crate) fn new(
+        count: usize,
+        order: Order,
+        seed: u64,
+        position: DataPosition,
+    ) -> Result<Self> {
+        if position.window > count as u64 {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!(
+                    "the run has read {} sequences of this pass, but the data has {count}",
+                    position.window
+                ),
+            )
+            .hint("has the file changed since the run began?"));
+        }
+        let mut this = Self { count, order, seed, position, permutation: Vec::new() };
+        this.permute();
+        Ok(this)
+    }
+
+    /// Where it stands: what to give [`Passes::new`] to go on from here.
+    pub(crate) fn position(&self) -> DataPosition {
+        self.position
+    }
+
+    /// Draws the order of the current pass. It depends on the seed and the number of the pass
+    /// only, so a resumed run draws the same.
+    fn permute(&mut self) {
+        if self.order == Order::Random {
+            let pass = self.position.epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.permutation = (0..self.count as u32).collect();
+            Random::new(self.seed ^ pass).shuffle(&mut self.permutation);
+        }
+    }
+
+    /// The number of the next unit.
+    pub(crate) fn advance(&mut self) -> usize {
+        if self.position.window == self.count as u64 {
+            self.position = DataPosition { epoch: self.position.epoch + 1, window: 0 };
+            self.permute();
+        }
+        let i = self.position.window as usize;
+        self.position.window += 1;
+        self.permutation.get(i).map_or(i, |&k| k as usize)
+    }
 }
 
 /// Training windows over a token file: window `k` is the `seq` tokens from `k · seq` on, its
@@ -16,11 +91,7 @@ pub struct DataPosition {
 pub struct Windows {
     file: TokenFile,
     seq: usize,
-    order: Order,
-    seed: u64,
-    position: DataPosition,
-    /// The order of this pass; empty when sequential.
-    permutation: Vec<u32>,
+    passes: Passes,
 }
 
 impl Windows {
@@ -39,65 +110,34 @@ impl Windows {
         if count == 0 {
             return Err(Error::new(
                 ErrorKind::Mismatch,
-                format!(
-                    "the token file holds {} tokens; one sequence needs {}",
-                    file.len(),
-                    seq + 1
-                ),
-            ));
-        }
-        if position.window > count as u64 {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!(
-                    "the run has read {} sequences of this pass, but the token file has {count}",
-                    position.window
-                ),
+                format!("the data holds {} tokens; one sequence needs {}", file.len(), seq + 1),
             )
-            .hint("has the file changed since the run began?"));
+            .hint("use shorter sequences, or more text"));
         }
-        let mut this = Self { file, seq, order, seed, position, permutation: Vec::new() };
-        this.permute();
-        Ok(this)
+        let passes = Passes::new(count, order, seed, position)?;
+        Ok(Self { file, seq, passes })
     }
 
     /// Windows in one pass over the file.
     pub fn count(&self) -> usize {
-        (self.file.len() - 1) / self.seq
+        self.passes.count
     }
 
     /// Where it stands: what to give [`Windows::new`] to go on from here.
     pub fn position(&self) -> DataPosition {
-        self.position
+        self.passes.position()
     }
 
-    /// Draws the order of the current pass. It depends on the seed and the number of the pass
-    /// only, so a resumed run draws the same.
-    fn permute(&mut self) {
-        if self.order == Order::Random {
-            let pass = self.position.epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.permutation = (0..self.count() as u32).collect();
-            Random::new(self.seed ^ pass).shuffle(&mut self.permutation);
-        }
-    }
-
-    /// The next `sequences` windows, tokens and targets one after the other.
-    pub fn next_batch(&mut self, sequences: usize, tokens: &mut Vec<i32>, targets: &mut Vec<i32>) {
-        tokens.clear();
-        targets.clear();
+    /// The next `sequences` windows.
+    pub fn next_batch(&mut self, sequences: usize) -> Batch {
+        let mut batch = Batch { read: sequences * self.seq, ..Batch::default() };
         let mut window = vec![0; self.seq + 1];
         for _ in 0..sequences {
-            if self.position.window == self.count() as u64 {
-                self.position = DataPosition { epoch: self.position.epoch + 1, window: 0 };
-                self.permute();
-            }
-            let i = self.position.window as usize;
-            let k = self.permutation.get(i).map_or(i, |&k| k as usize);
-            self.file.copy_window(k * self.seq, &mut window);
-            tokens.extend(window[..self.seq].iter().map(|&t| t as i32));
-            targets.extend(window[1..].iter().map(|&t| t as i32));
-            self.position.window += 1;
+            self.file.copy_window(self.passes.advance() * self.seq, &mut window);
+            batch.tokens.extend(window[..self.seq].iter().map(|&t| t as i32));
+            batch.targets.extend(window[1..].iter().map(|&t| t as i32));
         }
+        batch
     }
 }
 
@@ -112,9 +152,9 @@ mod tests {
     }
 
     fn batch(w: &mut Windows, n: usize) -> (Vec<i32>, Vec<i32>) {
-        let (mut x, mut y) = (vec![], vec![]);
-        w.next_batch(n, &mut x, &mut y);
-        (x, y)
+        let Batch { tokens, targets, counted, read } = w.next_batch(n);
+        assert_eq!((counted, read), (None, tokens.len()));
+        (tokens, targets)
     }
 
     #[test]

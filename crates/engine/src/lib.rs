@@ -12,16 +12,20 @@ mod convert;
 mod data;
 mod error;
 mod evaluate;
+mod examples;
+mod finetune;
 mod generate;
 mod generator;
 mod gguf_metadata;
 mod gguf_tokenizer;
 mod metrics;
+mod parameters;
 pub mod programs;
 mod random;
 mod sampler;
 mod tokenizer;
 mod train;
+mod training_data;
 
 pub use adapters::load_adapter;
 pub use artifact::{load_artifact, quantize_model};
@@ -29,12 +33,12 @@ pub use byte_counts::ByteCounts;
 pub use chat::{ChatTemplate, Message, StopStrings};
 pub use checkpoint::newest_checkpoint;
 pub use config::{
-    Arithmetic, CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection, EvalSection, Family,
-    Heads, ModelSection, OptimizerSection, Order, SampleSection, Schedule, TrainConfig,
-    TrainSection, edit_distance, network_of_preset,
+    AdapterSection, Arithmetic, CheckpointSection, ConfigLayers, DOCUMENTATION, DataSection,
+    EvalSection, Family, Heads, ModelSection, OptimizerSection, Order, SampleSection, Schedule,
+    TrainConfig, TrainSection, edit_distance, network_of_preset,
 };
 pub use convert::{Companions, Numbers, Target, convert, model_bytes};
-pub use data::{DataPosition, Windows};
+pub use data::{Batch, DataPosition, Windows};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate, evaluate_adapted};
 pub use generate::{
@@ -43,9 +47,8 @@ pub use generate::{
 pub use generator::{Generator, PREFILL_SIZES};
 pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::{Adapter, LoadedModel};
+pub use parameters::{initial_values, initialize};
 pub use random::Random;
 pub use sampler::{Sampler, SamplerConfig};
 pub use tokenizer::{open_any_tokenizer, open_tokenizer};
-pub use train::{
-    Event, Outcome, Trainer, initial_values, initialize, load_model, load_model_for_inference,
-};
+pub use train::{Event, Outcome, Trainer, load_model, load_model_for_inference};

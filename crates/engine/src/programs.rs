@@ -46,11 +46,20 @@ pub fn loss_program(
     optimized(&loss_source(network, index, sequences, length))
 }
 
-/// Forward and backward: loss and the gradient of every parameter.
+/// What programs over an index train: the adapters where it has some, else every parameter of the
+/// network.
+pub fn trained(network: &Network, index: &WeightIndex) -> Vec<orion_models::ParameterSpec> {
+    match index.adapters() {
+        Some(adapters) => adapters.parameters(network),
+        None => network.parameters(),
+    }
+}
+
+/// Forward and backward: loss and the gradient of everything that is [`trained`].
 ///
-/// Inputs: those of [`Network::loss`] with all parameters as inputs, and `loss_scale` fp32 `[1]`.
-/// Results: `loss` and `{parameter}_grad`, multiplied by the loss scale. With `accumulate` the
-/// gradients are added in place to the inputs `{parameter}_grad`.
+/// Inputs: those of [`Network::loss`], which has to have what is trained as inputs, and
+/// `loss_scale` fp32 `[1]`. Results: `loss` and `{parameter}_grad`, multiplied by the loss scale.
+/// With `accumulate` the gradients are added in place to the inputs `{parameter}_grad`.
 pub fn gradient_source(
     network: &Network,
     index: &WeightIndex,
@@ -58,10 +67,30 @@ pub fn gradient_source(
     length: usize,
     accumulate: bool,
 ) -> Program {
-    let mut program = network.loss(index, sequences, length);
+    let loss = network.loss(index, sequences, length);
+    with_gradients(loss, &trained(network, index), accumulate)
+}
+
+/// [`gradient_source`] of some of the tokens: see [`Network::weighted_loss`].
+pub fn weighted_gradient_source(
+    network: &Network,
+    index: &WeightIndex,
+    sequences: usize,
+    length: usize,
+    accumulate: bool,
+) -> Program {
+    let loss = network.weighted_loss(index, sequences, length);
+    with_gradients(loss, &trained(network, index), accumulate)
+}
+
+fn with_gradients(
+    mut program: Program,
+    trained: &[orion_models::ParameterSpec],
+    accumulate: bool,
+) -> Program {
     let function = &mut program.functions[0];
     function.body.results.truncate(1);
-    let names: Vec<String> = network.parameters().iter().map(|p| program_name(&p.name)).collect();
+    let names: Vec<String> = trained.iter().map(|p| program_name(&p.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let options = GradientOptions { loss_scale: Some("loss_scale"), accumulate };
     *function =
@@ -80,14 +109,27 @@ pub fn gradient_program(
     optimized(&gradient_source(network, index, sequences, length, accumulate))
 }
 
-/// AdamW with clipping over every parameter: see [`adamw`].
-pub fn update_source(network: &Network, optimizer: &OptimizerSection) -> Program {
-    let parameters: Vec<ParameterSpec> = network
-        .parameters()
-        .into_iter()
+/// [`weighted_gradient_source`], optimized.
+pub fn weighted_gradient_program(
+    network: &Network,
+    index: &WeightIndex,
+    sequences: usize,
+    length: usize,
+    accumulate: bool,
+) -> Program {
+    optimized(&weighted_gradient_source(network, index, sequences, length, accumulate))
+}
+
+/// AdamW with clipping over these parameters: see [`adamw`].
+pub fn update_source(
+    trained: &[orion_models::ParameterSpec],
+    optimizer: &OptimizerSection,
+) -> Program {
+    let parameters: Vec<ParameterSpec> = trained
+        .iter()
         .map(|p| ParameterSpec {
             name: program_name(&p.name),
-            shape: p.shape,
+            shape: p.shape.clone(),
             weight_decay: p.decays,
         })
         .collect();
@@ -102,6 +144,9 @@ pub fn update_source(network: &Network, optimizer: &OptimizerSection) -> Program
 }
 
 /// [`update_source`], optimized.
-pub fn update_program(network: &Network, optimizer: &OptimizerSection) -> Program {
-    optimized(&update_source(network, optimizer))
+pub fn update_program(
+    trained: &[orion_models::ParameterSpec],
+    optimizer: &OptimizerSection,
+) -> Program {
+    optimized(&update_source(trained, optimizer))
 }

@@ -1,19 +1,21 @@
-use crate::checkpoint::{self, TrainState, first_moment_name, second_moment_name};
-use crate::evaluate::LossSum;
-use crate::generate::{TextEvent, TextRule, generate};
-use crate::programs::{gradient_program, loss_program, update_program};
+mod held_out;
+
+use crate::checkpoint::{self, Kept, TrainState, first_moment_name, second_moment_name};
+use crate::examples::{Corpus, Reader};
+use crate::finetune::Base;
+use crate::parameters::{Parameter, initialize, initialize_each};
+use crate::programs::{gradient_program, update_program, weighted_gradient_program};
+use crate::training_data::TrainingData;
 use crate::{
-    Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random, Result,
-    Sampler, SamplerConfig, StepReport, TrainConfig, WindowRule, Windows,
+    Adapter, Batch, ChatTemplate, Error, ErrorKind, LoadedModel, MetricsFile, Result, StepReport,
+    TrainConfig,
 };
-use orion_formats::TokenFile;
-use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
+use orion_models::{Network, ParameterSpec, WeightIndex};
 use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
 use orion_tensor::{DType, Tensor};
 use orion_tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,36 +72,20 @@ pub struct Outcome {
     pub checkpoint: PathBuf,
 }
 
-/// One trained tensor and what the optimizer keeps for it, fp32.
-struct Parameter {
-    spec: ParameterSpec,
-    names: Names,
-    value: Surface,
-    gradient: Surface,
-    first_moment: Surface,
-    second_moment: Surface,
-}
-
-/// The names a parameter's surfaces have in the programs.
-struct Names {
-    value: String,
-    gradient: String,
-    first_moment: String,
-    second_moment: String,
-}
-
 /// A training run: weights, optimizer state, data and the directory they are kept in.
 pub struct Trainer {
     config: TrainConfig,
     directory: PathBuf,
     network: Network,
+    /// What lies under an adapter, where one is trained.
+    base: Option<Base>,
     device: Arc<dyn Device>,
     index: WeightIndex,
     programs: ProgramCache,
     parameters: Vec<Parameter>,
-    windows: Windows,
+    data: TrainingData,
     file_tokens: u64,
-    eval_file: Option<TokenFile>,
+    eval_file: Option<Corpus>,
     tokenizer: Option<Tokenizer>,
     state: TrainState,
     metrics: MetricsFile,
@@ -120,10 +106,10 @@ impl Trainer {
                 .hint("continue it with --resume, or choose another --out"));
         }
         let mut config = config;
-        let (network, initial) = if config.model.weights.is_empty() {
+        let (subject, initial) = if config.model.weights.is_empty() {
             let network = config.model.network()?;
             let initial = initialize(&network, config.train.seed);
-            (network, initial)
+            (Subject::Weights(network), initial)
         } else {
             let model = load_model(Path::new(&config.model.weights))?;
             let weights = std::mem::take(&mut config.model.weights);
@@ -139,12 +125,24 @@ impl Trainer {
                     ),
                 ));
             }
-            (model.network, model.parameters)
+            if config.adapter.rank > 0
+                && config.data.tokenizer.is_empty()
+                && let Some(tokenizer) = &model.tokenizer
+            {
+                config.data.tokenizer = tokenizer.to_string_lossy().into_owned();
+            }
+            if config.adapter.rank > 0 {
+                let base = Base::new(&config, model)?;
+                let initial = initialize_each(base.parameters(), config.train.seed);
+                (Subject::Adapter(base), initial)
+            } else {
+                (Subject::Weights(model.network), model.parameters)
+            }
         };
         let state = TrainState::new(&config);
         let moments = BTreeMap::new();
         let mut this =
-            Self::assemble(config, directory, device, network, state, &initial, &moments)?;
+            Self::assemble(config, directory, device, subject, state, &initial, &moments)?;
         this.begin_directory()?;
         Ok(this)
     }
@@ -155,12 +153,17 @@ impl Trainer {
     /// # Errors
     /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
     pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
-        let network = config.model.network()?;
-        let restored = checkpoint::restore(directory, &network)?;
-        checkpoint::check_tensors(&restored, &network)?;
+        let subject = if config.adapter.rank > 0 {
+            Subject::Adapter(Base::new(&config, load_model(Path::new(&config.model.weights))?)?)
+        } else {
+            Subject::Weights(config.model.network()?)
+        };
+        let specs = subject.parameters();
+        let restored = checkpoint::restore(directory, &subject.kept())?;
+        checkpoint::check_tensors(&restored, &specs)?;
         let checkpoint::Restored { state, parameters, moments, passed_over, .. } = restored;
         let mut this =
-            Self::assemble(config, directory, device, network, state, &parameters, &moments)?;
+            Self::assemble(config, directory, device, subject, state, &parameters, &moments)?;
         this.passed_over = passed_over;
         this.write_config()?;
         Ok(this)
@@ -170,26 +173,36 @@ impl Trainer {
         config: TrainConfig,
         directory: &Path,
         device: Arc<dyn Device>,
-        network: Network,
+        subject: Subject,
         state: TrainState,
         initial: &BTreeMap<String, Tensor>,
         moments: &BTreeMap<String, Tensor>,
     ) -> Result<Self> {
-        let open = |path: &str, what: &str| -> Result<TokenFile> {
-            let file = TokenFile::open(path)?;
-            file.check_vocab(network.vocab_size()).map_err(|e| {
+        let network = subject.network().clone();
+        let tokenizer = match config.data.tokenizer.as_str() {
+            "" => None,
+            path => Some(crate::open_tokenizer(Path::new(path), network.vocab_size())?),
+        };
+        let template = || match &tokenizer {
+            Some(tokenizer) => ChatTemplate::of_model(Path::new(&config.model.weights), tokenizer),
+            None => Ok(None),
+        };
+        let reader = Reader { tokenizer: tokenizer.as_ref(), template: &template };
+        let open = |path: &str, what: &str| -> Result<Corpus> {
+            let corpus = Corpus::open(Path::new(path), &reader)?;
+            corpus.check_vocab(network.vocab_size()).map_err(|e| {
                 Error::from(e)
                     .at(Path::new(path))
                     .hint(format!("was the {what} file made with this model's tokenizer?"))
             })?;
-            Ok(file)
+            Ok(corpus)
         };
         if config.data.train.is_empty() {
             return Err(Error::new(ErrorKind::Config, "there is no data to train on")
-                .hint("name a token file with --data"));
+                .hint("name a file of tokens or text with --data"));
         }
         let train = open(&config.data.train, "training")?;
-        let file_tokens = train.len() as u64;
+        let file_tokens = train.tokens();
         if state.step > 0 {
             checkpoint::check_data(directory, &config, file_tokens)?;
         }
@@ -197,31 +210,28 @@ impl Trainer {
             "" => None,
             path => Some(open(path, "evaluation")?),
         };
-        let tokenizer = match config.data.tokenizer.as_str() {
-            "" => None,
-            path => Some(crate::open_tokenizer(Path::new(path), network.vocab_size())?),
-        };
         let t = &config.train;
-        let windows = Windows::new(train, t.seq, config.data.order, t.seed, state.data)?;
-        let mut index = WeightIndex::new();
-        network.add_tables(&mut index, t.seq);
+        let data = TrainingData::new(train, t.seq, config.data.order, t.seed, state.data)?;
+        let index = subject.index(t.seq);
         let programs = ProgramCache::new(device.clone(), index.weights().clone());
-        let parameters = network
-            .parameters()
-            .into_iter()
-            .map(|spec| Parameter::new(spec, initial, moments))
-            .collect();
+        let specs = subject.parameters().into_iter();
+        let parameters = specs.map(|spec| Parameter::new(spec, initial, moments)).collect();
+        let base = match subject {
+            Subject::Adapter(base) => Some(base),
+            Subject::Weights(_) => None,
+        };
         fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
         let metrics = MetricsFile::open(&directory.join("metrics.jsonl"), state.step)?;
         Ok(Self {
             config,
             directory: directory.to_owned(),
             network,
+            base,
             device,
             index,
             programs,
             parameters,
-            windows,
+            data,
             file_tokens,
             eval_file,
             tokenizer,
@@ -270,11 +280,35 @@ impl Trainer {
         self.state.step
     }
 
-    /// A copy of the weights as they are now.
+    /// The model as it is now; where an adapter is trained, the one under it.
     pub fn model(&self) -> LoadedModel {
-        let parameters =
-            self.parameters.iter().map(|p| (p.spec.name.clone(), p.value.to_tensor())).collect();
-        LoadedModel::new(self.network.clone(), parameters)
+        match &self.base {
+            Some(base) => base.model.clone(),
+            None => LoadedModel::new(self.network.clone(), self.values()),
+        }
+    }
+
+    /// A copy of the adapter as it is now, where one is trained.
+    pub fn adapter(&self) -> Option<Adapter> {
+        self.base.as_ref().map(|base| base.adapter(&self.values()))
+    }
+
+    /// How many numbers are trained.
+    pub fn trained_count(&self) -> usize {
+        self.parameters.iter().map(|p| p.spec.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Examples that are longer than a sequence and were cut, and those that had nothing left to
+    /// learn and were left out.
+    pub fn shortened(&self) -> (usize, usize) {
+        match &self.data {
+            TrainingData::Examples(examples) => (examples.cut, examples.left_out),
+            TrainingData::Windows(_) => (0, 0),
+        }
+    }
+
+    fn values(&self) -> BTreeMap<String, Tensor> {
+        self.parameters.iter().map(|p| (p.spec.name.clone(), p.value.to_tensor())).collect()
     }
 
     /// A copy of the gradients of the last step, summed over its micro-batches and still
@@ -325,6 +359,9 @@ impl Trainer {
         if saved_at != Some(self.state.step) {
             self.save(observer)?;
         }
+        if finished {
+            self.write_adapter()?;
+        }
         Ok(Outcome {
             step: self.state.step,
             tokens: self.state.tokens,
@@ -338,13 +375,17 @@ impl Trainer {
     /// One optimizer update.
     fn train_step(&mut self) -> Result<StepReport> {
         let begin = Instant::now();
-        let (batch, seq) = (self.config.train.batch, self.config.train.seq);
         let micro_batches = self.config.train.grad_accum;
-        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        let sequences = self.config.train.batch;
+        let batches: Vec<Batch> =
+            (0..micro_batches).map(|_| self.data.next_batch(sequences)).collect();
+        let counted = batches.iter().flat_map(|b| b.counted.iter().flatten());
+        // The loss of a step is the mean over all tokens that count, whichever micro-batch they
+        // are in.
+        let share = micro_batches as f64 / counted.filter(|&&counts| counts).count() as f64;
         let mut loss = 0.0;
-        for micro_batch in 0..micro_batches {
-            self.windows.next_batch(batch, &mut tokens, &mut targets);
-            loss += self.accumulate_gradients(&tokens, &targets, micro_batch > 0)?;
+        for (i, batch) in batches.iter().enumerate() {
+            loss += self.accumulate_gradients(batch, share, i > 0)?;
         }
         loss /= micro_batches as f64;
         let lr = self.config.learning_rate(self.state.step);
@@ -353,11 +394,11 @@ impl Trainer {
         let finite = grad_norm.is_finite();
         self.adapt_loss_scale(finite, loss)?;
         let step = self.state.step;
-        let step_tokens = (batch * seq * micro_batches) as u64;
+        let step_tokens = batches.iter().map(|b| b.read as u64).sum::<u64>();
         self.state.step += 1;
         self.state.tokens += step_tokens;
         self.state.micro_batches += micro_batches as u64;
-        self.state.data = self.windows.position();
+        self.state.data = self.data.position();
         let seconds = begin.elapsed().as_secs_f64();
         Ok(StepReport {
             step,
@@ -372,25 +413,36 @@ impl Trainer {
         })
     }
 
-    /// Forward and backward of one micro-batch; returns its loss.
-    fn accumulate_gradients(
-        &mut self,
-        tokens: &[i32],
-        targets: &[i32],
-        accumulate: bool,
-    ) -> Result<f64> {
-        let (batch, seq) = (self.config.train.batch, self.config.train.seq);
-        let tokens = Surface::from_slice(&[tokens.len()], tokens);
-        let targets = Surface::from_slice(&[targets.len()], targets);
+    /// Forward and backward of one micro-batch; returns its loss. `share` is that of a token of
+    /// the loss, where only some count.
+    fn accumulate_gradients(&mut self, batch: &Batch, share: f64, accumulate: bool) -> Result<f64> {
+        let (sequences, seq) = (self.config.train.batch, self.config.train.seq);
+        let tokens = Surface::from_slice(&[batch.tokens.len()], &batch.tokens);
+        let targets = Surface::from_slice(&[batch.targets.len()], &batch.targets);
+        let weights = batch.counted.as_ref().map(|counted| {
+            let weights: Vec<f32> =
+                counted.iter().map(|&counts| if counts { share as f32 } else { 0.0 }).collect();
+            Surface::from_slice(&[weights.len()], &weights)
+        });
         let loss_scale = Surface::from_slice(&[1], &[self.state.loss_scale as f32]);
         let mut loss = Surface::zeros(Layout::dense(DType::F32, &[1]));
         let (network, index) = (&self.network, &self.index);
         let key = if accumulate { "accumulate" } else { "gradients" };
+        let program = match weights {
+            Some(_) => weighted_gradient_program,
+            None => gradient_program,
+        };
         let executable =
-            self.programs.get(key, || gradient_program(network, index, batch, seq, accumulate))?;
+            self.programs.get(key, || program(network, index, sequences, seq, accumulate))?;
         let mut bindings = Bindings::new();
         bindings.input("tokens", &tokens).input("targets", &targets);
         bindings.input("loss_scale", &loss_scale).output("loss", &mut loss);
+        if let Some(weights) = &weights {
+            bindings.input("weights", weights);
+        }
+        if let Some(base) = &self.base {
+            base.bind(&mut bindings);
+        }
         for p in &mut self.parameters {
             bindings.input(&p.names.value, &p.value);
             if accumulate {
@@ -415,8 +467,8 @@ impl Trainer {
         let gradient_scale = scalar(1.0 / (self.state.loss_scale * micro_batches as f64));
         let mut norm = Surface::zeros(Layout::dense(DType::F32, &[1]));
         let mut finite = norm.clone();
-        let network = &self.network;
-        let executable = self.programs.get("update", || update_program(network, o))?;
+        let specs = || self.parameters.iter().map(|p| p.spec.clone()).collect::<Vec<_>>();
+        let executable = self.programs.get("update", || update_program(&specs(), o))?;
         let mut bindings = Bindings::new();
         bindings
             .input("learning_rate", &learning_rate)
@@ -466,96 +518,31 @@ impl Trainer {
         .hint("lower optimizer.lr, and begin again from a checkpoint before this"))
     }
 
-    /// The loss on the evaluation file, when there is one.
-    fn evaluate(
-        &mut self,
-        observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Option<f64>> {
-        let Some(file) = &self.eval_file else { return Ok(None) };
-        let (seq, most) = (self.config.train.seq, self.config.eval.batches);
-        let mut batch = self.config.train.batch;
-        let mut sum = LossSum::new(
-            file.clone(),
-            EvaluationShape {
-                batch,
-                seq,
-                rule: WindowRule::Disjoint,
-                max_tokens: (most > 0).then(|| most.saturating_mul(batch * seq)),
-            },
-            None,
-        )?;
-        let (network, index, parameters) = (&self.network, &self.index, &self.parameters);
-        while sum.has_next(1) {
-            if !sum.has_next(batch) {
-                batch = 1;
-            }
-            let key = format!("loss {batch}");
-            let executable =
-                self.programs.get(&key, || loss_program(network, index, batch, seq))?;
-            sum.add(executable, batch, &mut |bindings| {
-                for p in parameters {
-                    bindings.input(&p.names.value, &p.value);
-                }
-            })?;
-        }
-        let (step, loss) = (self.state.step, sum.result().loss);
-        self.metrics.evaluation(step, loss)?;
-        // Only steps can be interrupted, so the answer does not matter here.
-        let _ = observer(&Event::Evaluation { step, loss });
-        Ok(Some(loss))
-    }
-
-    fn sample(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<()> {
-        let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
-        let mut generator = Generator::new(&self.model(), self.device.clone(), None)?;
-        let prompt = tokenizer.encode(&self.config.sample.prompt);
-        let seed = self.config.train.seed ^ self.state.step;
-        let config =
-            SamplerConfig { temperature: 0.8, top_p: 0.95, seed, ..SamplerConfig::greedy() };
-        let rule = TextRule::new(self.config.sample.tokens, tokenizer.end_ids());
-        let mut stream = tokenizer.decode_stream();
-        let mut text = String::new();
-        generate(
-            &mut generator,
-            &prompt,
-            tokenizer.bos(),
-            &mut Sampler::new(config),
-            &rule,
-            &mut |event| {
-                if let TextEvent::Prompt(token) | TextEvent::Token(token, _) = event {
-                    text += &stream.feed(token);
-                }
-                ControlFlow::Continue(())
-            },
-        )?;
-        text += &stream.finish();
-        let step = self.state.step;
-        let path = self.directory.join("samples.txt");
-        fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|mut f| write!(f, "── after {step} steps ──\n{text}\n\n"))
-            .map_err(|e| Error::io(&path, e))?;
-        let _ = observer(&Event::Sample { step, text: &text });
+    /// Writes the adapter to `adapter` in the run directory, where one is trained.
+    fn write_adapter(&self) -> Result<()> {
+        let Some(base) = &self.base else { return Ok(()) };
+        let path = self.directory.join("adapter");
+        fs::create_dir_all(&path).map_err(|e| Error::io(&path, e))?;
+        base.file(&self.values()).write_in(&path)?;
         Ok(())
     }
 
     fn save(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<()> {
-        let mut parameters = BTreeMap::new();
         let mut moments = BTreeMap::new();
         for p in &self.parameters {
-            parameters.insert(p.spec.name.clone(), p.value.to_tensor());
             moments.insert(first_moment_name(&p.spec.name), p.first_moment.to_tensor());
             moments.insert(second_moment_name(&p.spec.name), p.second_moment.to_tensor());
         }
         let path = checkpoint::save(
             &self.directory,
             &self.config,
-            &self.network,
+            &match &self.base {
+                Some(base) => Kept::Adapter(base),
+                None => Kept::Weights(&self.network),
+            },
             &self.state,
             self.file_tokens,
-            &parameters,
+            &self.values(),
             &moments,
         )?;
         let _ = observer(&Event::Checkpoint { step: self.state.step, path: &path });
@@ -563,68 +550,44 @@ impl Trainer {
     }
 }
 
-impl Parameter {
-    /// # Panics
-    /// When `initial` lacks the parameter.
-    fn new(
-        spec: ParameterSpec,
-        initial: &BTreeMap<String, Tensor>,
-        moments: &BTreeMap<String, Tensor>,
-    ) -> Self {
-        let layout = Layout::dense(DType::F32, &spec.shape);
-        let moment = |name: String| {
-            moments.get(&name).map_or_else(|| Surface::zeros(layout.clone()), Surface::from_tensor)
-        };
-        let base = program_name(&spec.name);
-        let tensor = initial.get(&spec.name).expect("a tensor for every parameter");
-        let value = match tensor.dtype() {
-            DType::F32 => Surface::from_tensor(tensor),
-            _ => Surface::from_slice(&spec.shape, &tensor.to_f32_vec()),
-        };
-        Self {
-            first_moment: moment(first_moment_name(&spec.name)),
-            second_moment: moment(second_moment_name(&spec.name)),
-            gradient: Surface::zeros(layout.clone()),
-            value,
-            names: Names {
-                gradient: format!("{base}_grad"),
-                first_moment: format!("{base}_m"),
-                second_moment: format!("{base}_v"),
-                value: base,
-            },
-            spec,
+/// What a run trains.
+enum Subject {
+    /// All weights of a network.
+    Weights(Network),
+    /// An adapter over a model.
+    Adapter(Base),
+}
+
+impl Subject {
+    fn network(&self) -> &Network {
+        match self {
+            Self::Weights(network) => network,
+            Self::Adapter(base) => &base.model.network,
         }
     }
-}
 
-/// Random first weights. Every parameter has a stream of its own, drawn from the seed and its
-/// position, so that adding a layer does not change those before it.
-pub fn initialize(network: &Network, seed: u64) -> BTreeMap<String, Tensor> {
-    let mut seeds = Random::new(seed);
-    network
-        .parameters()
-        .into_iter()
-        .map(|p| {
-            let values = initial_values(&p, &mut Random::new(seeds.next_u64()));
-            (p.name, Tensor::from_slice(&p.shape, &values))
-        })
-        .collect()
-}
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        match self {
+            Self::Weights(network) => network.parameters(),
+            Self::Adapter(base) => base.parameters(),
+        }
+    }
 
-/// What a parameter begins with.
-pub fn initial_values(spec: &ParameterSpec, random: &mut Random) -> Vec<f32> {
-    let count = spec.shape.iter().product();
-    match spec.initialization {
-        Initialization::Constant { value } => vec![value as f32; count],
-        Initialization::Normal { deviation } => {
-            (0..count).map(|_| (random.normal() * deviation) as f32).collect()
+    fn index(&self, seq: usize) -> WeightIndex {
+        match self {
+            Self::Weights(network) => {
+                let mut index = WeightIndex::new();
+                network.add_tables(&mut index, seq);
+                index
+            }
+            Self::Adapter(base) => base.index(seq),
         }
-        Initialization::Uniform { bound } => {
-            (0..count).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect()
-        }
-        Initialization::FirstRow => {
-            let row = count / spec.shape[0];
-            (0..count).map(|i| if i < row { 1.0 } else { 0.0 }).collect()
+    }
+
+    fn kept(&self) -> Kept<'_> {
+        match self {
+            Self::Weights(network) => Kept::Weights(network),
+            Self::Adapter(base) => Kept::Adapter(base),
         }
     }
 }

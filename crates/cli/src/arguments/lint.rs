@@ -175,6 +175,8 @@ pub(crate) enum ModelTask {
     Decode,
     /// Makes a training step of one micro-batch: loss, gradients and optimizer
     Train,
+    /// The same for an adapter of rank 8 on queries and values, the weights as they are
+    Finetune,
 }
 
 /// How prices are printed.

@@ -90,7 +90,8 @@ fn train_sources(model: &LoadedModel, arguments: &Compile) -> Result<Sources> {
     model.network.add_tables(&mut index, seq);
     let gradients = programs::gradient_source(&model.network, &index, batch, seq, false);
     let accumulate = programs::gradient_source(&model.network, &index, batch, seq, true);
-    let update = programs::update_source(&model.network, &TrainConfig::default().optimizer);
+    let update =
+        programs::update_source(&model.network.parameters(), &TrainConfig::default().optimizer);
     let named = vec![
         (format!("gradients_{batch}x{seq}"), gradients),
         (format!("accumulate_{batch}x{seq}"), accumulate),

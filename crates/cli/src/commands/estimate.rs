@@ -157,6 +157,7 @@ fn print_task(priced: &[Priced], task: ModelTask, tokens: usize, printer: &Print
         ModelTask::Prefill => "prefill",
         ModelTask::Decode => "decode",
         ModelTask::Train => "a training step",
+        ModelTask::Finetune => "a training step of an adapter",
     };
     let tokens = if tokens == 1 { "1 token".to_owned() } else { format!("{tokens} tokens") };
     printer.data_line(format_args!(

@@ -9,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod estimate;
 pub(crate) mod eval;
+pub(crate) mod finetune;
 pub(crate) mod fuse;
 pub(crate) mod init;
 pub(crate) mod lint;

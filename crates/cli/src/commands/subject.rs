@@ -4,10 +4,11 @@
 use super::mil::source::{read_program, require_program};
 use crate::arguments::{ModelTask, OfModel};
 use crate::failure::{Failure, Result};
-use orion_engine::programs::{gradient_program, step_program, update_program};
+use orion_engine::programs::{gradient_program, step_program, trained, update_program};
 use orion_engine::{LoadedModel, TrainConfig, edit_distance, load_model};
+use orion_formats::PeftConfig;
 use orion_mil::{Program, Weights};
-use orion_models::{Network, PRESETS, StepShape, WeightIndex, preset};
+use orion_models::{AdapterShape, Network, PRESETS, StepShape, WeightIndex, preset};
 use orion_tensor::{DType, Tensor};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -81,16 +82,43 @@ pub(crate) fn model_programs(subject: &Path, of: &OfModel) -> Result<ModelProgra
             let mut index = WeightIndex::new();
             network.add_tables(&mut index, seq);
             let gradients = gradient_program(network, &index, batch, seq, false);
-            let update = update_program(network, &TrainConfig::default().optimizer);
+            let update = update_program(&network.parameters(), &TrainConfig::default().optimizer);
             let programs = vec![
                 ModelProgram { name: format!("gradients_{batch}x{seq}"), program: gradients },
                 ModelProgram { name: "update".to_owned(), program: update },
             ];
             (programs, index, seq)
         }
+        ModelTask::Finetune => {
+            // The weights are constants: nothing changes but the adapter.
+            let index = model.index(seq).with_adapters(usual_adapter(network));
+            let gradients = gradient_program(network, &index, batch, seq, false);
+            let update =
+                update_program(&trained(network, &index), &TrainConfig::default().optimizer);
+            let programs = vec![
+                ModelProgram {
+                    name: format!("adapter_gradients_{batch}x{seq}"),
+                    program: gradients,
+                },
+                ModelProgram { name: "adapter_update".to_owned(), program: update },
+            ];
+            (programs, index, seq)
+        }
     };
     let weights = index.weights().clone();
     Ok(ModelPrograms { programs, weights, has_values, tokens: tokens * batch })
+}
+
+/// What `finetune` trains unless asked otherwise: rank 8 on queries and values; on all layers where
+/// they are called otherwise.
+fn usual_adapter(network: &Network) -> AdapterShape {
+    let targets = network
+        .adapter_targets(&["q", "v"])
+        .or_else(|_| network.adapter_targets(&["all"]))
+        .expect("every network has linear layers");
+    let config = PeftConfig::new(8, 16.0, targets);
+    let modules = network.adapted_modules(&config).expect("names are no patterns");
+    AdapterShape { rank: config.rank, modules }
 }
 
 /// A model from a path, or a preset with zeros for weights.

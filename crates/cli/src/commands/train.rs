@@ -14,13 +14,9 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let products = match config.train.precision {
-        Arithmetic::F32 => Products::F32,
-        Arithmetic::Bf16 => Products::Bf16,
-    };
-    let device = device(&arguments.device, products)?;
+    let device = device(&arguments.device, products(&config))?;
     let name = device.name().to_owned();
-    let (mut trainer, directory) = match (&arguments.resume, &arguments.out) {
+    let (trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {
             (Trainer::resume(config, &absolute(directory)?, device)?, directory.clone())
         }
@@ -37,14 +33,29 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
             (Trainer::new(config, &absolute(&directory)?, device)?, directory)
         }
     };
-    for reason in trainer.passed_over() {
-        printer.warn(format_args!("a damaged checkpoint was passed over: {reason}"));
+    report(trainer, &directory, &name, printer)
+}
+
+/// What a device computes products in for a run.
+pub(crate) fn products(config: &TrainConfig) -> Products {
+    match config.train.precision {
+        Arithmetic::F32 => Products::F32,
+        Arithmetic::Bf16 => Products::Bf16,
     }
+}
+
+/// Trains to the end and says how it went.
+pub(crate) fn report(
+    mut trainer: Trainer,
+    directory: &Path,
+    device: &str,
+    printer: &Printer,
+) -> Result {
     let c = trainer.config();
     let tokens = c.train.batch * c.train.seq * c.train.grad_accum;
     printer.say(format_args!(
-        "training {} parameters on {name}, {} tokens a step, from step {} to {}, in {}",
-        grouped(trainer.network().parameter_count()),
+        "training {} parameters on {device}, {} tokens a step, from step {} to {}, in {}",
+        grouped(trainer.trained_count()),
         grouped(tokens),
         trainer.step(),
         c.train.steps,
@@ -69,17 +80,14 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         ));
         return Ok(Exit::Interrupted);
     }
-    printer.say(format_args!("done; the model is in {}", directory.display()));
+    let what = if trainer.adapter().is_some() { "adapter" } else { "model" };
+    printer.say(format_args!("done; the {what} is in {}", directory.display()));
     Ok(Exit::Success)
 }
 
 /// Defaults or the resumed run's page, then `--config`, the model, flags, `--set`.
 fn configuration(arguments: &Train) -> Result<TrainConfig> {
     let mut layers = ConfigLayers::default();
-    let add_file = |layers: &mut ConfigLayers, path: &Path| {
-        let text = std::fs::read_to_string(path).context(path.display())?;
-        layers.add_toml(&text).context(path.display())
-    };
     if let Some(directory) = &arguments.resume {
         let page = directory.join("config.toml");
         if !page.exists() {
@@ -104,21 +112,49 @@ fn configuration(arguments: &Train) -> Result<TrainConfig> {
         layers.set_network(&load_model(path)?.network);
         layers.set("model.weights", &absolute_text(path)?)?;
     }
+    let paths = Paths {
+        data: arguments.data.as_deref(),
+        eval_data: arguments.eval_data.as_deref(),
+        tokenizer: arguments.tokenizer.as_deref(),
+    };
+    finish(layers, &paths, &arguments.recipe, &arguments.config.set)
+}
+
+/// Files that have a flag of their own.
+pub(crate) struct Paths<'a> {
+    pub(crate) data: Option<&'a Path>,
+    pub(crate) eval_data: Option<&'a Path>,
+    pub(crate) tokenizer: Option<&'a Path>,
+}
+
+/// Puts a file of settings over those that are there.
+pub(crate) fn add_file(layers: &mut ConfigLayers, path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path).context(path.display())?;
+    layers.add_toml(&text).context(path.display())
+}
+
+/// Puts paths, flags and `--set` over the settings.
+pub(crate) fn finish(
+    mut layers: ConfigLayers,
+    paths: &Paths<'_>,
+    recipe: &Recipe,
+    set: &[String],
+) -> Result<TrainConfig> {
     for (key, path) in [
-        ("data.train", &arguments.data),
-        ("data.eval", &arguments.eval_data),
-        ("data.tokenizer", &arguments.tokenizer),
+        ("data.train", paths.data),
+        ("data.eval", paths.eval_data),
+        ("data.tokenizer", paths.tokenizer),
     ] {
         if let Some(path) = path {
             layers.set(key, &absolute_text(path)?)?;
         }
     }
-    for (key, value) in settings(&arguments.recipe) {
+    for (key, value) in settings(recipe) {
         if let Some(value) = value {
             layers.set(key, &value)?;
         }
     }
-    for assignment in &arguments.config.set {
+    for assignment in set {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {
             Failure::usage(format!("--set {assignment}: there is no `=`"))
                 .hint("write --set checkpoint.every=100")
@@ -157,7 +193,7 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf> {
     std::path::absolute(path).context(path.display())
 }
 
-fn absolute_text(path: &Path) -> Result<String> {
+pub(crate) fn absolute_text(path: &Path) -> Result<String> {
     let text = absolute(path)?.into_os_string().into_string();
     text.map_err(|_| Failure::usage(format!("{} is not a UTF-8 path", path.display())))
 }

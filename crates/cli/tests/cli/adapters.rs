@@ -203,3 +203,130 @@ fn what_is_no_adapter_is_said() {
     error: other/adapter_config.json: file is malformed: key `r` of adapter_config.json is 70000, expected 1 to 65536
     ");
 }
+
+const DATA: &str = "{\"prompt\": \"the cat\", \"completion\": \" sat on the log\"}\n\
+                    {\"prompt\": \"the dog\", \"completion\": \" sat on the mat\"}\n";
+
+/// As it says, and small enough for a test.
+const RECIPE: &str = "--data data.jsonl --batch 2 --seq 16 --lr 0.1 --warmup 0 -t 1 -q";
+
+#[test]
+fn an_adapter_is_trained_resumed_run_and_merged() {
+    let place = tiny_run();
+    place.line("convert run --to safetensors -o hf").succeeded();
+    place.write("data.jsonl", DATA);
+    let train = |rest: &str| place.line(&format!("finetune {rest}")).succeeded();
+    train(&format!(
+        "hf {RECIPE} --steps 60 --rank 4 --alpha 8 --targets q,v,up --targets down --out ad"
+    ));
+    for name in ["config.toml", "metrics.jsonl", "latest/DONE", "latest/adapter_config.json"] {
+        assert!(place.path("ad").join(name).exists(), "{name}");
+    }
+    let metrics = lines(&place.read("ad/metrics.jsonl"));
+    let loss = |i: usize| metrics[i]["loss"].as_f64().unwrap();
+    assert!(metrics.len() == 60 && loss(59) < 0.97 * loss(0), "{} to {}", loss(0), loss(59));
+    let config: Value =
+        serde_json::from_str(&place.read("ad/adapter/adapter_config.json")).unwrap();
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8)));
+    assert_eq!(config["target_modules"], json!(["q_proj", "v_proj", "up_proj", "down_proj"]));
+
+    // The run, its checkpoint and what it wrote at the end are the same adapter.
+    let says = |rest: &str| place.line(&format!("run {rest} -p the {REST}")).succeeded();
+    let text = says("hf --adapter ad");
+    assert_ne!(text, says("hf"));
+    assert_eq!(says("hf --adapter ad/adapter"), text);
+    assert_eq!(says("hf --adapter ad/latest"), text);
+    place.line("fuse hf --adapter ad --out fused").succeeded();
+    assert_eq!(says("fused"), text);
+    place.line("convert fused --to gguf -o fused.gguf").succeeded();
+    assert_eq!(says("fused.gguf"), text);
+
+    // Half of it, then the rest: the same bytes.
+    let half = "--set optimizer.schedule=constant --set checkpoint.every=3";
+    let bytes = |run: &str| {
+        std::fs::read(place.path(run).join("adapter/adapter_model.safetensors")).unwrap()
+    };
+    train(&format!("hf {RECIPE} {half} --steps 7 --out whole"));
+    train(&format!("hf {RECIPE} {half} --steps 3 --out part"));
+    train("--resume part --steps 7 -t 1 -q");
+    assert!(bytes("part") == bytes("whole"));
+
+    let ran = place.line("run ad -p the");
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.stderr.contains("an adapter, no model") && ran.stderr.contains("--adapter"),
+        "{ran}"
+    );
+}
+
+#[test]
+fn an_adapter_is_trained_on_every_device() {
+    let place = tiny_run();
+    place.line("convert run --to safetensors -o hf").succeeded();
+    place.write("data.jsonl", DATA);
+    let mut losses = Vec::new();
+    for device in ["cpu", "cpu:reference", "ane-model:m4:core-ml"] {
+        let out = device.replace(':', "-");
+        let ran = place
+            .line(&format!("finetune hf {RECIPE} --steps 2 --eps 1e-3 -d {device} --out {out}"));
+        ran.succeeded();
+        let metrics = lines(&place.read(&format!("{out}/metrics.jsonl")));
+        losses.push(metrics[1]["loss"].as_f64().unwrap());
+    }
+    Tolerance::F32Network.check(&[losses[1]], &[losses[0]]).unwrap();
+    // That one computes in fp16, in which the usual 1e-8 is zero.
+    Tolerance::F16Accum.check(&[losses[2]], &[losses[0]]).unwrap();
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_said() {
+    let place = tiny_run();
+    place.line("convert run --to safetensors -o hf").succeeded();
+    place.write("data.jsonl", DATA);
+    place.write("bad.jsonl", format!("{DATA}{{\"question\": \"the\"}}\n"));
+    place.write("long.jsonl", format!("{DATA}{{\"text\": \"{}\"}}\n", "the cat ".repeat(60)));
+    place.write("chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"the\"}]}\n");
+    assert_snapshot!(place.line("finetune --data data.jsonl"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no model to train an adapter for
+    hint: name it first: orion finetune MODEL --data FILE
+    ");
+    assert_snapshot!(place.line("finetune hf"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: there is no data to train on
+    hint: name a file of tokens or text with --data
+    ");
+    assert_snapshot!(place.line("finetune hf --data bad.jsonl --out x"), @r#"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: [HERE]/bad.jsonl: line 3: this is no example
+    hint: a line is {"prompt": …, "completion": …}, {"messages": [{"role": …, "content": …}, …]} or {"text": …}
+    "#);
+    assert_snapshot!(place.line("finetune hf --data chat.jsonl --out x"), @r#"
+    exit: 3
+    ----- stdout -----
+
+    ----- stderr -----
+    error: [HERE]/chat.jsonl: line 1: this is a conversation, and the model has no chat template
+    hint: write it as {"prompt": …, "completion": …}
+    "#);
+    assert_snapshot!(place.line("finetune hf --data data.jsonl --targets q,w --out x"), @r"
+    exit: 2
+    ----- stdout -----
+
+    ----- stderr -----
+    error: adapter.targets: no linear layer is called w; this model has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj
+    ");
+    let ran = place.line("finetune hf --data long.jsonl --steps 1 --batch 1 --out x -t 1");
+    assert!(ran.stderr.contains("1 examples are longer than train.seq"), "{ran}");
+    let page = place.line("finetune hf --data data.jsonl --rank 2 --print-config").succeeded();
+    assert!(page.contains("rank = 2\n") && page.contains("lr = 0.0002\n"), "{page}");
+}

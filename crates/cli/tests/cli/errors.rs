@@ -181,14 +181,14 @@ fn training_on_nothing() {
 
     ----- stderr -----
     error: there is no data to train on
-    hint: name a token file with --data
+    hint: name a file of tokens or text with --data
     ");
     assert_snapshot!(place.line("train --init stories260k --data x.bin"), @r"
     exit: 3
     ----- stdout -----
 
     ----- stderr -----
-    error: [HERE]/x.bin: cannot access: opening: No such file or directory (os error 2)
+    error: [HERE]/x.bin: No such file or directory (os error 2)
     ");
     assert_snapshot!(place.line("train --resume nowhere"), @r"
     exit: 3

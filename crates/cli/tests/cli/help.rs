@@ -18,6 +18,7 @@ fn every_verb_has_a_help_page() {
         "artifact save",
         "artifact load",
         "artifact eval",
+        "finetune",
         "fuse",
         "compile",
         "mil",
@@ -73,6 +74,7 @@ fn the_first_page_lists_the_verbs() {
       convert     Write a model in another format
       init        Write a model of random weights
       artifact    Write, read or measure an int8 artifact of Parameter Golf, against its limit of 16 MB
+      finetune    Train a small adapter beside a model that stays as it is
       fuse        Write a model with an adapter merged into its weights
       compile     Write the MIL programs that `run` or `train` would execute, as text and weight files
       mil         Print, check, convert, compare, describe or run a MIL program

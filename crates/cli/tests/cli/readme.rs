@@ -1,15 +1,16 @@
-//! The README's commands do what it says.
+//! The commands of the README and of pages of documentation do what they say.
 
 use crate::support::Place;
 use crate::train::words;
 
 const README: &str = include_str!("../../../../README.md");
+const ADAPTERS: &str = include_str!("../../../../docs/adapters.md");
 
-/// Lines of the fenced `sh` blocks, comments left out.
-fn commands() -> Vec<&'static str> {
+/// Lines of the fenced `sh` blocks of a page, comments left out.
+fn commands(page: &str) -> Vec<&str> {
     let mut inside = false;
     let mut commands = Vec::new();
-    for line in README.lines() {
+    for line in page.lines() {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
@@ -25,7 +26,7 @@ fn commands() -> Vec<&'static str> {
 fn commands_work_in_the_order_written() {
     let place = Place::new();
     let mut tried = 0;
-    for command in commands() {
+    for command in commands(README) {
         let arguments = if let Some(rest) = command.strip_prefix("cargo run --release -- ") {
             rest
         } else if let Some(rest) = command.strip_prefix("orion ") {
@@ -55,8 +56,24 @@ fn commands_work_in_the_order_written() {
 }
 
 #[test]
+fn commands_about_adapters_work_in_the_order_written() {
+    let place = Place::new();
+    place.line("quickstart --steps 2 -q").succeeded();
+    let answers = ADAPTERS.split_once("```jsonl\n").and_then(|(_, rest)| rest.split_once("```"));
+    place.write("answers.jsonl", answers.expect("a jsonl block").0);
+    let mut tried = 0;
+    for command in commands(ADAPTERS) {
+        let words = words(command.strip_prefix("orion ").expect("a command of orion"));
+        let ran = place.orion(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(ran.code, 0, "{command}: {ran}");
+        tried += 1;
+    }
+    assert!(tried >= 9, "{tried} commands were tried");
+}
+
+#[test]
 fn both_commands_of_the_first_page_are_there() {
-    let exactly = |line: &str| commands().iter().filter(|c| **c == line).count();
+    let exactly = |line: &str| commands(README).iter().filter(|c| **c == line).count();
     assert_eq!(exactly("cargo run --release -- quickstart"), 1);
     assert_eq!(exactly("cargo test --workspace"), 1);
 }

@@ -116,6 +116,27 @@ impl PeftAdapter {
         Ok(Self { config, modules })
     }
 
+    /// Writes both files into a directory, in place of those that are there.
+    ///
+    /// # Errors
+    /// As [`PeftConfig::to_json`] and [`crate::safetensors::write`].
+    pub fn write_in(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let tensors = self.tensors();
+        let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        // What other programs of the field write, and look for.
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        let mut weights = Vec::new();
+        crate::safetensors::write(&mut weights, named, &metadata)?;
+        for (name, bytes) in [(WEIGHTS_FILE, weights), (CONFIG_FILE, self.config.to_json()?)] {
+            let path = directory.as_ref().join(name);
+            let temporary = directory.as_ref().join(format!("{name}.tmp"));
+            std::fs::write(&temporary, bytes)
+                .and_then(|()| std::fs::rename(&temporary, &path))
+                .map_err(|e| Error::io("writing", &path, e))?;
+        }
+        Ok(())
+    }
+
     /// The tensors as the file has them, by name.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         let named = self.modules.iter().flat_map(|(module, LoraMatrices { a, b })| {

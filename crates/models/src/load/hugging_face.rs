@@ -17,6 +17,10 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     let latest = path.join("latest");
     let weights = if latest.exists() { latest } else { path.to_owned() };
     let config_path = weights.join("config.json");
+    if !config_path.exists() && weights.join(orion_formats::peft::CONFIG_FILE).exists() {
+        return Err(LoadError::new(path, "this is an adapter, no model")
+            .hint("name the model it was trained for, and the adapter with --adapter"));
+    }
     if !config_path.exists() {
         let run = path.join("config.toml").exists();
         return Err(LoadError::new(path, "there is no config.json in this directory").hint(
