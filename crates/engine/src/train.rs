@@ -2,15 +2,19 @@ use crate::checkpoint::{self, TrainState, first_moment_name, second_moment_name}
 use crate::evaluate::LossSum;
 use crate::generate::{TextEvent, TextRule, generate};
 use crate::programs::{gradient_program, loss_program, update_program};
+use crate::trace::{TraceFile, TraceSpan};
 use crate::{
-    Error, ErrorKind, EvaluationShape, Generator, LoadedModel, MetricsFile, Random, Result,
-    Sampler, SamplerConfig, StepReport, TrainConfig, WindowRule, Windows,
+    Accelerator, Error, ErrorKind, EvaluationShape, Generator, LayerSchedule, LoadedModel,
+    MetricsFile, Random, Result, Sampler, SamplerConfig, StepReport, TrainConfig, WindowRule,
+    Windows,
 };
+use orion_compile::partition::Unit;
 use orion_formats::TokenFile;
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
-use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
+use orion_runtime::{Bindings, Device, Executable, Layout, NumericEvents, ProgramCache, Surface};
 use orion_tensor::{DType, Tensor};
 use orion_tokenizer::Tokenizer;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -54,7 +58,7 @@ pub enum Event<'a> {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Outcome {
     /// Updates made, those before a resume included.
     pub step: u64,
@@ -64,6 +68,11 @@ pub struct Outcome {
     pub skipped: u64,
     /// Whether the observer asked to stop before the last step.
     pub interrupted: bool,
+    /// Set when the device compiles nothing more in this process: everything is saved, and a new
+    /// process can go on.
+    pub out_of_compilations: Option<Error>,
+    /// What a device that counts it did to numbers.
+    pub numbers: NumericEvents,
     /// Loss on the evaluation file before and after, where there is one.
     pub eval_losses: (Option<f64>, Option<f64>),
     /// Where the last checkpoint is.
@@ -105,6 +114,9 @@ pub struct Trainer {
     metrics: MetricsFile,
     skipped_in_a_row: u32,
     passed_over: Vec<String>,
+    /// Forward and backward on two devices, where there is a second one.
+    layers: Option<LayerSchedule>,
+    trace: Option<TraceFile>,
 }
 
 impl Trainer {
@@ -229,7 +241,42 @@ impl Trainer {
             metrics,
             skipped_in_a_row: 0,
             passed_over: Vec::new(),
+            layers: None,
+            trace: None,
         })
+    }
+
+    /// Has the layers computed by another device, at the same time as the rest by the run's own.
+    ///
+    /// # Errors
+    /// When the step cannot be divided so that the device takes its parts.
+    pub fn use_accelerator(&mut self, accelerator: Accelerator) -> Result<()> {
+        let t = &self.config.train;
+        self.layers = Some(LayerSchedule::new(
+            &self.network,
+            &self.index,
+            [t.batch, t.seq],
+            t.grad_accum > 1,
+            accelerator,
+            self.device.clone(),
+        )?);
+        Ok(())
+    }
+
+    /// Writes when things run to a file that Perfetto opens, one track a device.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn trace_to(&mut self, path: &Path) -> Result<()> {
+        let host = self.device.name().to_owned();
+        let tracks = match &self.layers {
+            None => vec![host],
+            Some(layers) => {
+                vec![format!("host: {host}"), format!("accelerator: {}", layers.accelerator_name())]
+            }
+        };
+        self.trace = Some(TraceFile::create(path, &tracks)?);
+        Ok(())
     }
 
     fn begin_directory(&mut self) -> Result<()> {
@@ -296,13 +343,23 @@ impl Trainer {
         let mut saved_at = None;
         let mut eval_losses = (None, None);
         let mut interrupted = false;
+        let mut out_of_compilations = None;
+        let mut numbers = NumericEvents::default();
         if self.state.step == 0 {
             eval_losses.0 = self.evaluate(observer)?;
             eval_losses.1 = eval_losses.0;
         }
         while self.state.step < self.config.train.steps && !interrupted {
-            let report = self.train_step()?;
+            let report = match self.train_step() {
+                // Weights, moments and state are those of the end of the step before.
+                Err(e) if e.kind() == ErrorKind::CompileBudget => {
+                    out_of_compilations = Some(e);
+                    break;
+                }
+                other => other?,
+            };
             self.metrics.step(&report)?;
+            numbers.add(report.numbers);
             interrupted = observer(&Event::Step(&report)).is_break();
             let step = self.state.step;
             let last = step >= self.config.train.steps;
@@ -330,6 +387,8 @@ impl Trainer {
             tokens: self.state.tokens,
             skipped: self.state.skipped_steps,
             interrupted: interrupted && !finished,
+            out_of_compilations,
+            numbers,
             eval_losses,
             checkpoint: self.directory.join("latest"),
         })
@@ -342,9 +401,11 @@ impl Trainer {
         let micro_batches = self.config.train.grad_accum;
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
         let mut loss = 0.0;
+        let mut numbers = NumericEvents::default();
         for micro_batch in 0..micro_batches {
             self.windows.next_batch(batch, &mut tokens, &mut targets);
             loss += self.accumulate_gradients(&tokens, &targets, micro_batch > 0)?;
+            numbers.add(self.layers.as_ref().map(|l| l.numeric_events()).unwrap_or_default());
         }
         loss /= micro_batches as f64;
         let lr = self.config.learning_rate(self.state.step);
@@ -369,6 +430,7 @@ impl Trainer {
             ms: seconds * 1e3,
             skipped: !finite,
             loss_scale,
+            numbers,
         })
     }
 
@@ -386,21 +448,59 @@ impl Trainer {
         let mut loss = Surface::zeros(Layout::dense(DType::F32, &[1]));
         let (network, index) = (&self.network, &self.index);
         let key = if accumulate { "accumulate" } else { "gradients" };
-        let executable =
-            self.programs.get(key, || gradient_program(network, index, batch, seq, accumulate))?;
+        // Divided, there is one program for all micro-batches: it adds, to zeros first.
+        let adds = accumulate || self.layers.is_some() && self.config.train.grad_accum > 1;
+        if adds && !accumulate {
+            self.parameters.iter_mut().for_each(|p| p.gradient.bytes_mut().fill(0));
+        }
+        let executable: &mut dyn Executable = match &mut self.layers {
+            Some(layers) => layers,
+            None => self
+                .programs
+                .get(key, || gradient_program(network, index, batch, seq, accumulate))?,
+        };
         let mut bindings = Bindings::new();
         bindings.input("tokens", &tokens).input("targets", &targets);
         bindings.input("loss_scale", &loss_scale).output("loss", &mut loss);
         for p in &mut self.parameters {
             bindings.input(&p.names.value, &p.value);
-            if accumulate {
+            if adds {
                 bindings.update(&p.names.gradient, &mut p.gradient);
             } else {
                 bindings.output(&p.names.gradient, &mut p.gradient);
             }
         }
+        let begin = Instant::now();
         executable.run(&mut bindings)?;
+        self.trace_gradients(begin)?;
         Ok(f64::from(loss.elements::<f32>()[0]))
+    }
+
+    /// Writes down a forward and backward pass that began then and ended now.
+    fn trace_gradients(&mut self, begin: Instant) -> Result<()> {
+        let Some(trace) = &mut self.trace else { return Ok(()) };
+        let step = self.state.step;
+        let Some(layers) = &self.layers else {
+            return trace.span(&TraceSpan {
+                track: 0,
+                name: "forward and backward",
+                category: "part",
+                begin,
+                duration: begin.elapsed(),
+                arguments: json!({ "step": step }),
+            });
+        };
+        for span in layers.spans() {
+            trace.span(&TraceSpan {
+                track: usize::from(span.unit == Unit::Accelerator),
+                name: &span.name,
+                category: span.kind,
+                begin: layers.began() + span.begin,
+                duration: span.end - span.begin,
+                arguments: json!({ "step": step }),
+            })?;
+        }
+        Ok(())
     }
 
     /// The optimizer; returns the global gradient norm. Weights and moments stay as they are
@@ -431,7 +531,21 @@ impl Trainer {
             bindings.update(&p.names.first_moment, &mut p.first_moment);
             bindings.update(&p.names.second_moment, &mut p.second_moment);
         }
+        let begin = Instant::now();
         executable.run(&mut bindings)?;
+        if let Some(trace) = &mut self.trace {
+            trace.span(&TraceSpan {
+                track: 0,
+                name: "update",
+                category: "update",
+                begin,
+                duration: begin.elapsed(),
+                arguments: json!({ "step": self.state.step }),
+            })?;
+        }
+        if let Some(layers) = &mut self.layers {
+            layers.parameters_changed();
+        }
         Ok(f64::from(norm.elements::<f32>()[0]))
     }
 

@@ -1,12 +1,20 @@
 use crate::arguments::{Recipe, Train};
-use crate::devices::{Products, device};
+use crate::devices::{Products, two};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
-use orion_engine::{Arithmetic, ConfigLayers, TrainConfig, Trainer, load_model, network_of_preset};
+use orion_engine::{
+    Arithmetic, ConfigLayers, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, load_model,
+    network_of_preset,
+};
 use std::path::Path;
+use std::process::Command;
+
+/// What the loss is multiplied by where layers are computed in fp16, unless asked otherwise: what
+/// the trainers on the Neural Engine use.
+const LOSS_SCALE: &str = "256";
 
 pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     let config = configuration(arguments)?;
@@ -18,8 +26,12 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         Arithmetic::F32 => Products::F32,
         Arithmetic::Bf16 => Products::Bf16,
     };
-    let device = device(&arguments.device, products)?;
-    let name = device.name().to_owned();
+    let devices = two::devices(&arguments.device, products)?;
+    let device = devices.host;
+    let name = match &devices.accelerator {
+        Some(accelerator) => format!("{} and {}", accelerator.device.name(), device.name()),
+        None => device.name().to_owned(),
+    };
     let (mut trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {
             (Trainer::resume(config, &absolute(directory)?, device)?, directory.clone())
@@ -27,6 +39,7 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         (None, out) => {
             if arguments.model.is_none()
                 && arguments.init.is_none()
+                && arguments.named.is_none()
                 && arguments.config.config.is_none()
             {
                 return Err(Failure::usage("there is no model to train").hint(
@@ -40,6 +53,13 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     for reason in trainer.passed_over() {
         printer.warn(format_args!("a damaged checkpoint was passed over: {reason}"));
     }
+    if let Some(accelerator) = devices.accelerator {
+        trainer.use_accelerator(accelerator)?;
+    }
+    if let Some(path) = &arguments.trace {
+        trainer.trace_to(path)?;
+    }
+    let begun_at = trainer.step();
     let c = trainer.config();
     let tokens = c.train.batch * c.train.seq * c.train.grad_accum;
     printer.say(format_args!(
@@ -61,6 +81,15 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     if outcome.skipped > 0 {
         printer.warn(format_args!("{} steps were left out", outcome.skipped));
     }
+    if outcome.numbers.overflowed > 0 {
+        printer.warn(format_args!(
+            "{} sums left the range of the accelerator's accumulator; metrics.jsonl says in which steps",
+            outcome.numbers.overflowed
+        ));
+    }
+    if outcome.out_of_compilations.is_some() {
+        return go_on(arguments, outcome, begun_at, &directory, printer);
+    }
     if outcome.interrupted {
         printer.say(format_args!(
             "stopped after step {}; go on with --resume {}",
@@ -71,6 +100,55 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     }
     printer.say(format_args!("done; the model is in {}", directory.display()));
     Ok(Exit::Success)
+}
+
+/// Goes on in a new process, which may compile again, from the checkpoint of this one.
+///
+/// # Errors
+/// When this process made no step either: the next would not.
+fn go_on(
+    arguments: &Train,
+    outcome: Outcome,
+    begun_at: u64,
+    directory: &Path,
+    printer: &Printer,
+) -> Result {
+    let Some(error) = outcome.out_of_compilations else { return Ok(Exit::Success) };
+    if outcome.step == begun_at {
+        return Err(Failure::from(error).hint(
+            "one process cannot compile what a step needs; weights as inputs compile once: -d ane+cpu",
+        ));
+    }
+    printer.say(format_args!(
+        "step {}: this process compiles nothing more; a new one goes on",
+        outcome.step
+    ));
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut command = Command::new(program);
+    command.arg("train").arg("--resume").arg(directory);
+    command.args(["--device", &arguments.device.device]);
+    if let Some(threads) = arguments.device.threads {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if arguments.device.low_priority {
+        command.arg("--low-priority");
+    }
+    command.args(printer.flags());
+    replace_process(command)
+}
+
+/// Puts another program in the place of this one.
+#[cfg(unix)]
+fn replace_process(mut command: Command) -> Result {
+    use std::os::unix::process::CommandExt;
+    Err(Failure::new(format!("a new process could not be started: {}", command.exec())))
+}
+
+/// Runs another program to its end in the place of this one.
+#[cfg(not(unix))]
+fn replace_process(mut command: Command) -> Result {
+    let status = command.status().context("starting a new process")?;
+    if status.success() { Ok(Exit::Success) } else { Ok(Exit::Failure) }
 }
 
 /// Defaults or the resumed run's page, then `--config`, the model, flags, `--set`.
@@ -87,6 +165,17 @@ fn configuration(arguments: &Train) -> Result<TrainConfig> {
                 .hint("a run directory holds config.toml and checkpoints; --out creates one"));
         }
         add_file(&mut layers, &page)?;
+    }
+    if arguments.resume.is_none() && two::is_half(&arguments.device.device) {
+        layers.set("train.loss_scale", LOSS_SCALE)?;
+    }
+    if let Some(name) = &arguments.named {
+        let recipe = TrainRecipe::named(name).ok_or_else(|| {
+            let names: Vec<&str> = RECIPES.iter().map(|r| r.name).collect();
+            Failure::usage(format!("there is no recipe `{name}`"))
+                .hint(format!("recipes are {}", names.join(", ")))
+        })?;
+        recipe.add_to(&mut layers)?;
     }
     if let Some(path) = &arguments.config.config {
         add_file(&mut layers, path)?;
