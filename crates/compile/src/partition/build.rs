@@ -4,6 +4,7 @@ use super::cut::{Draft, Drafts};
 use super::groups::{Graph, Group};
 use super::half::to_half;
 use super::needs::{Need, Needs};
+use super::norms::balance_norm_gradients;
 use super::products::convolutions_to_products;
 use super::{
     Access, Connection, Part, PartConstant, PartSurface, Partition, PartitionOptions, Role, Unit,
@@ -352,6 +353,7 @@ impl Builder<'_> {
         let mut constants = Vec::new();
         if unit == Unit::Accelerator {
             if self.options.numbers == DType::F16 {
+                balance_norm_gradients(&mut function);
                 to_half(&mut function);
             }
             match self.options.weights {

@@ -21,6 +21,7 @@ mod cut;
 mod groups;
 mod half;
 mod needs;
+mod norms;
 mod products;
 
 use crate::CompileError;
