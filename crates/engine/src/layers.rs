@@ -1,18 +1,15 @@
 //! Forward and backward on two devices: an accelerator computes the layers, the host everything
 //! else, at the same time where one does not wait for the other.
 
-use crate::programs::gradient_program;
-use orion_compile::CompileError;
-use orion_compile::partition::{
-    Part, Partition, PartitionOptions, Role, Unit, WeightForm, partition,
-};
+use crate::programs::{gradient_partition, gradient_program};
+use orion_compile::partition::{Access, Part, Partition, Role, Unit, WeightForm, Work};
 use orion_mil::{Program, WEIGHT_FILE, Weights};
-use orion_models::{Network, WeightIndex, program_name};
+use orion_models::{Network, WeightIndex};
 use orion_runtime::{
     Action, Bindings, Bound, Device, Error, ErrorKind, Executable, Lane, Layout, NumericEvents,
     Schedule, Signature, Surface, Task,
 };
-use orion_tensor::DType;
+use orion_tensor::{DType, f16};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -57,8 +54,8 @@ pub struct PartSpan {
     pub name: String,
     /// Where.
     pub unit: Unit,
-    /// What it does: `part`, `staging`, or `weights` where constants are replaced.
-    pub kind: &'static str,
+    /// What was done with it.
+    pub work: Work,
     /// Since the run began.
     pub begin: Duration,
     /// Since the run began.
@@ -102,7 +99,7 @@ struct Prepared {
 /// A schedule and what its tasks are.
 struct Planned {
     schedule: Schedule,
-    kinds: Vec<&'static str>,
+    work: Vec<Work>,
 }
 
 impl LayerSchedule {
@@ -123,10 +120,13 @@ impl LayerSchedule {
         let program = gradient_program(network, index, sequences, length, accumulate);
         let name = format!("{}+{}", accelerator.device.name(), host.name());
         let signature = Signature::dense(&program.functions[0], &name)?;
-        let partition = cut(network, &program, index.weights(), &accelerator).map_err(|e| {
-            let message = format!("the training step cannot be divided: {e}");
-            Error::new(ErrorKind::Unsupported, &name, message)
-        })?;
+        let refused = (accelerator.refused)(&program, index.weights());
+        let (numbers, weights) = (accelerator.numbers, accelerator.weights);
+        let partition =
+            gradient_partition(network, &program, numbers, weights, &refused).map_err(|e| {
+                let message = format!("the training step cannot be divided: {e}");
+                Error::new(ErrorKind::Unsupported, &name, message)
+            })?;
         let port_of = |s: &orion_compile::partition::PartSurface| match s.role {
             Role::Input | Role::Result => signature.port(&s.name).is_some().then(|| s.name.clone()),
             Role::Staged | Role::Table | Role::Inner => None,
@@ -171,6 +171,27 @@ impl LayerSchedule {
         &self.partition
     }
 
+    /// The first part of the last run that made a number that is none, and the name of the value
+    /// in the gradient program: `layer0 backward, d_layer0_mul_1`. Gradients of parameters, which
+    /// are the caller's, are not looked at.
+    pub fn first_not_finite(&self) -> Option<String> {
+        let is_finite = |surface: &Surface| match surface.layout().dtype {
+            DType::F16 => surface.elements::<f16>().iter().all(|v| v.is_finite()),
+            DType::F32 => surface.elements::<f32>().iter().all(|v| v.is_finite()),
+            _ => true,
+        };
+        self.partition.parts.iter().find_map(|part| {
+            let written = part.ports.iter().filter(|c| c.access != Access::Read);
+            let mut named =
+                written.map(|c| (&self.memory[c.surface], &self.partition.surfaces[c.surface]));
+            let (_, surface) = named.find(|(memory, _)| match memory {
+                Memory::Own(surface) => !is_finite(surface),
+                Memory::Port(_) => false,
+            })?;
+            Some(format!("{}, {}", part.name, surface.name))
+        })
+    }
+
     /// When each part of the last run ran.
     pub fn spans(&self) -> &[PartSpan] {
         &self.spans
@@ -198,39 +219,32 @@ impl LayerSchedule {
         let schedule = Schedule::new(first, &compiler.lanes);
         schedule.run(&mut compiler.lanes, bound(&mut self.memory, bindings, &self.signature)?)?;
 
-        let staging: Vec<Task> = parts
-            .staging
-            .iter()
-            .map(|part| compiler.task(part, &*self.host, &self.tables))
-            .collect::<Result<_, _>>()?;
-        let mut staging = staging.into_iter();
-        let (mut renewed, mut unchanged) = (Tasks::default(), Tasks::default());
-        // The first layer's parameters are wanted before anything else, those of the others while
-        // the accelerator is at work.
-        staging.next().into_iter().for_each(|task| renewed.add(task, "staging"));
-        for part in &parts.parts {
-            let task = match part.unit {
-                Unit::Host => compiler.task(part, &*self.host, &self.tables)?,
-                Unit::Accelerator => {
-                    let weights =
-                        constants(part, &bound(&mut self.memory, bindings, &self.signature)?);
+        let mut renewed = Tasks::default();
+        for (work, part) in parts.sequence(true) {
+            let known = renewed.runs.get(&part.name).cloned();
+            let task = match (known, part.unit) {
+                (Some(known), _) => known,
+                (None, Unit::Host) => compiler.task(part, &*self.host, &self.tables)?,
+                (None, Unit::Accelerator) => {
+                    let surfaces = bound(&mut self.memory, bindings, &self.signature)?;
+                    let weights = constants(part, &surfaces);
                     compiler.task(part, &*self.accelerator.device, &weights)?
                 }
             };
-            if part.unit == Unit::Accelerator {
-                staging.by_ref().for_each(|task| renewed.add(task, "staging"));
-            }
-            if !part.constants.is_empty() {
-                let constants = part.constants.iter().map(|c| (c.offset, c.surface)).collect();
-                let update = Task {
-                    name: format!("weights of {}", part.name),
-                    action: Action::UpdateWeights(constants),
-                    ..task
-                };
-                renewed.add(update, "weights");
-            }
-            renewed.add(task.clone(), "part");
-            unchanged.add(task, "part");
+            renewed.runs.insert(part.name.clone(), task.clone());
+            let task = match work {
+                Work::Run | Work::Stage => task,
+                Work::Renew => {
+                    let constants = part.constants.iter().map(|c| (c.offset, c.surface)).collect();
+                    let name = format!("weights of {}", part.name);
+                    Task { name, action: Action::UpdateWeights(constants), ..task }
+                }
+            };
+            renewed.add(task, work);
+        }
+        let mut unchanged = Tasks::default();
+        for (work, part) in parts.sequence(false) {
+            unchanged.add(renewed.runs[&part.name].clone(), work);
         }
         let lanes = compiler.lanes;
         let (renewed, unchanged) = (renewed.planned(&lanes), unchanged.planned(&lanes));
@@ -238,31 +252,6 @@ impl LayerSchedule {
         self.is_current = true;
         Ok(())
     }
-}
-
-/// The gradient program in parts.
-fn cut(
-    network: &Network,
-    program: &Program,
-    tables: &Weights,
-    accelerator: &Accelerator,
-) -> Result<Partition, CompileError> {
-    let layers: Vec<String> =
-        (0..network.layer_count()).map(|layer| format!("layer{layer}")).collect();
-    let parameters: Vec<String> =
-        network.parameters().iter().map(|p| program_name(&p.name)).collect();
-    let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
-    let refused = (accelerator.refused)(program, tables);
-    let options = PartitionOptions {
-        layers: &layers,
-        parameters: &parameters,
-        numbers: accelerator.numbers,
-        weights: accelerator.weights,
-        on_host: &|function, operation| {
-            operation.outputs.iter().any(|&v| refused.contains(function.value_name(v)))
-        },
-    };
-    partition(&program.functions[0], &options)
 }
 
 /// All memory of a partition for one run.
@@ -277,8 +266,8 @@ fn bound<'a>(
         .zip(ordered)
         .map(|(name, bound)| {
             let bound = match bound {
-                Bound::Read(surface) => Bound::Read(*surface),
-                Bound::Write(surface) => Bound::Write(&mut **surface),
+                Bound::Read(surface) => Bound::Read(surface),
+                Bound::Write(surface) => Bound::Write(surface),
             };
             (name, bound)
         })
@@ -309,17 +298,19 @@ fn constants(part: &Part, surfaces: &[Bound<'_>]) -> Weights {
 #[derive(Default)]
 struct Tasks {
     tasks: Vec<Task>,
-    kinds: Vec<&'static str>,
+    work: Vec<Work>,
+    /// Runs of parts, by their names.
+    runs: HashMap<String, Task>,
 }
 
 impl Tasks {
-    fn add(&mut self, task: Task, kind: &'static str) {
+    fn add(&mut self, task: Task, work: Work) {
         self.tasks.push(task);
-        self.kinds.push(kind);
+        self.work.push(work);
     }
 
     fn planned(self, lanes: &[Lane]) -> Planned {
-        Planned { schedule: Schedule::new(self.tasks, lanes), kinds: self.kinds }
+        Planned { schedule: Schedule::new(self.tasks, lanes), work: self.work }
     }
 }
 
@@ -377,7 +368,7 @@ impl Executable for LayerSchedule {
                 PartSpan {
                     name: task.name.clone(),
                     unit,
-                    kind: planned.kinds[span.task],
+                    work: planned.work[span.task],
                     begin: span.begin,
                     end: span.end,
                     events: span.events,

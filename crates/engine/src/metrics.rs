@@ -36,6 +36,8 @@ pub struct StepReport {
     pub loss_scale: f64,
     /// What a device that counts it did to numbers in the step.
     pub numbers: NumericEvents,
+    /// Of a skipped step on two devices: which part first made what is no number.
+    pub not_finite: Option<String>,
 }
 
 /// JSON has no NaN or infinity; they become null.
@@ -93,6 +95,9 @@ impl MetricsFile {
             line["overflowed"] = r.numbers.overflowed.into();
             line["flushed"] = r.numbers.flushed.into();
         }
+        if let Some(part) = &r.not_finite {
+            line["not_finite"] = part.as_str().into();
+        }
         self.append(&line)
     }
 
@@ -136,6 +141,7 @@ mod tests {
             skipped: true,
             loss_scale: 1.0,
             numbers: NumericEvents::default(),
+            not_finite: None,
         };
         for step in 0..4 {
             report.step = step;

@@ -8,7 +8,7 @@ use crate::{
     MetricsFile, Random, Result, Sampler, SamplerConfig, StepReport, TrainConfig, WindowRule,
     Windows,
 };
-use orion_compile::partition::Unit;
+use orion_compile::partition::{Unit, Work};
 use orion_formats::TokenFile;
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
 use orion_runtime::{Bindings, Device, Executable, Layout, NumericEvents, ProgramCache, Surface};
@@ -431,6 +431,11 @@ impl Trainer {
             skipped: !finite,
             loss_scale,
             numbers,
+            not_finite: self
+                .layers
+                .as_ref()
+                .filter(|_| !finite)
+                .and_then(LayerSchedule::first_not_finite),
         })
     }
 
@@ -494,7 +499,11 @@ impl Trainer {
             trace.span(&TraceSpan {
                 track: usize::from(span.unit == Unit::Accelerator),
                 name: &span.name,
-                category: span.kind,
+                category: match span.work {
+                    Work::Run => "part",
+                    Work::Stage => "staging",
+                    Work::Renew => "weights",
+                },
                 begin: layers.began() + span.begin,
                 duration: span.end - span.begin,
                 arguments: json!({ "step": step }),

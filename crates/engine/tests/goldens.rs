@@ -34,12 +34,12 @@ fn ids(tensor: &Tensor) -> Vec<i32> {
 }
 
 /// Compiles the gradient program of a network for so many sequences and tokens.
-type Compile<'a> = &'a dyn Fn(&Network, &WeightIndex, [usize; 2]) -> Box<dyn Executable>;
+type Compile = Box<dyn Fn(&Network, &WeightIndex, [usize; 2]) -> Box<dyn Executable>>;
 
 /// Loss and gradients of a training program.
 fn differentiate(
     model: &LoadedModel,
-    executable: Compile<'_>,
+    executable: &Compile,
     tokens: &[i32],
     targets: &[i32],
     sequences: usize,
@@ -107,7 +107,7 @@ fn check_gradients(
     loss: f64,
     expected: &BTreeMap<String, Tensor>,
 ) {
-    let mut ways: Vec<(String, Box<dyn Fn(&Network, &WeightIndex, [usize; 2]) -> _>)> = Vec::new();
+    let mut ways: Vec<(String, Compile)> = Vec::new();
     for device in devices() {
         let name = device.name().to_owned();
         let whole =
@@ -127,7 +127,7 @@ fn check_gradients(
         ways.push((format!("cpu+cpu, {weights:?}"), Box::new(divided)));
     }
     for (way, executable) in ways {
-        let (actual, gradients) = differentiate(model, &*executable, tokens, targets, sequences);
+        let (actual, gradients) = differentiate(model, &executable, tokens, targets, sequences);
         Tolerance::F32Network.check(&[actual], &[loss]).unwrap();
         assert_eq!(gradients.len(), expected.len());
         for (name, gradient) in gradients {

@@ -115,9 +115,10 @@ fn go_on(
 ) -> Result {
     let Some(error) = outcome.out_of_compilations else { return Ok(Exit::Success) };
     if outcome.step == begun_at {
-        return Err(Failure::from(error).hint(
-            "one process cannot compile what a step needs; weights as inputs compile once: -d ane+cpu",
-        ));
+        let message = format!("one process cannot compile what a training step needs: {error}");
+        let message = message.split("\nhint: ").next().unwrap_or_default();
+        return Err(Failure::new(message)
+            .hint("give weights as inputs, which are compiled once: -d ane+cpu"));
     }
     printer.say(format_args!(
         "step {}: this process compiles nothing more; a new one goes on",

@@ -23,6 +23,9 @@ mod half;
 mod needs;
 mod norms;
 mod products;
+mod timeline;
+
+pub use timeline::{Planned, Work};
 
 use crate::CompileError;
 use orion_mil::{Function, Operation, Program, TensorType};
