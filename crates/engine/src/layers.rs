@@ -192,6 +192,12 @@ impl LayerSchedule {
         })
     }
 
+    /// The first part of the last run with a sum that left the accumulator's range.
+    pub fn first_overflowed(&self) -> Option<String> {
+        let overflowed = self.spans.iter().find(|span| span.events.overflowed > 0);
+        overflowed.map(|span| span.name.clone())
+    }
+
     /// When each part of the last run ran.
     pub fn spans(&self) -> &[PartSpan] {
         &self.spans

@@ -36,6 +36,8 @@ pub struct StepReport {
     pub loss_scale: f64,
     /// What a device that counts it did to numbers in the step.
     pub numbers: NumericEvents,
+    /// Of a step on two devices: which part first had a sum outside the accumulator's range.
+    pub overflowed_in: Option<String>,
     /// Of a skipped step on two devices: which part first made what is no number.
     pub not_finite: Option<String>,
 }
@@ -95,8 +97,10 @@ impl MetricsFile {
             line["overflowed"] = r.numbers.overflowed.into();
             line["flushed"] = r.numbers.flushed.into();
         }
-        if let Some(part) = &r.not_finite {
-            line["not_finite"] = part.as_str().into();
+        for (key, part) in [("overflowed_in", &r.overflowed_in), ("not_finite", &r.not_finite)] {
+            if let Some(part) = part {
+                line[key] = part.as_str().into();
+            }
         }
         self.append(&line)
     }
@@ -141,6 +145,7 @@ mod tests {
             skipped: true,
             loss_scale: 1.0,
             numbers: NumericEvents::default(),
+            overflowed_in: None,
             not_finite: None,
         };
         for step in 0..4 {

@@ -2,19 +2,17 @@ use crate::checkpoint::{self, TrainState, first_moment_name, second_moment_name}
 use crate::evaluate::LossSum;
 use crate::generate::{TextEvent, TextRule, generate};
 use crate::programs::{gradient_program, loss_program, update_program};
-use crate::trace::{TraceFile, TraceSpan};
+use crate::trace::TraceFile;
 use crate::{
     Accelerator, Error, ErrorKind, EvaluationShape, Generator, LayerSchedule, LoadedModel,
     MetricsFile, Random, Result, Sampler, SamplerConfig, StepReport, TrainConfig, WindowRule,
     Windows,
 };
-use orion_compile::partition::{Unit, Work};
 use orion_formats::TokenFile;
 use orion_models::{Initialization, Network, ParameterSpec, WeightIndex, program_name};
 use orion_runtime::{Bindings, Device, Executable, Layout, NumericEvents, ProgramCache, Surface};
 use orion_tensor::{DType, Tensor};
 use orion_tokenizer::Tokenizer;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -268,14 +266,7 @@ impl Trainer {
     /// # Errors
     /// When the file cannot be written.
     pub fn trace_to(&mut self, path: &Path) -> Result<()> {
-        let host = self.device.name().to_owned();
-        let tracks = match &self.layers {
-            None => vec![host],
-            Some(layers) => {
-                vec![format!("host: {host}"), format!("accelerator: {}", layers.accelerator_name())]
-            }
-        };
-        self.trace = Some(TraceFile::create(path, &tracks)?);
+        self.trace = Some(TraceFile::create(path, self.device.name(), self.layers.as_ref())?);
         Ok(())
     }
 
@@ -401,11 +392,14 @@ impl Trainer {
         let micro_batches = self.config.train.grad_accum;
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
         let mut loss = 0.0;
-        let mut numbers = NumericEvents::default();
+        let (mut numbers, mut overflowed_in) = (NumericEvents::default(), None);
         for micro_batch in 0..micro_batches {
             self.windows.next_batch(batch, &mut tokens, &mut targets);
             loss += self.accumulate_gradients(&tokens, &targets, micro_batch > 0)?;
-            numbers.add(self.layers.as_ref().map(|l| l.numeric_events()).unwrap_or_default());
+            if let Some(layers) = &self.layers {
+                numbers.add(layers.numeric_events());
+                overflowed_in = overflowed_in.or_else(|| layers.first_overflowed());
+            }
         }
         loss /= micro_batches as f64;
         let lr = self.config.learning_rate(self.state.step);
@@ -431,6 +425,7 @@ impl Trainer {
             skipped: !finite,
             loss_scale,
             numbers,
+            overflowed_in,
             not_finite: self
                 .layers
                 .as_ref()
@@ -477,39 +472,10 @@ impl Trainer {
         }
         let begin = Instant::now();
         executable.run(&mut bindings)?;
-        self.trace_gradients(begin)?;
-        Ok(f64::from(loss.elements::<f32>()[0]))
-    }
-
-    /// Writes down a forward and backward pass that began then and ended now.
-    fn trace_gradients(&mut self, begin: Instant) -> Result<()> {
-        let Some(trace) = &mut self.trace else { return Ok(()) };
-        let step = self.state.step;
-        let Some(layers) = &self.layers else {
-            return trace.span(&TraceSpan {
-                track: 0,
-                name: "forward and backward",
-                category: "part",
-                begin,
-                duration: begin.elapsed(),
-                arguments: json!({ "step": step }),
-            });
-        };
-        for span in layers.spans() {
-            trace.span(&TraceSpan {
-                track: usize::from(span.unit == Unit::Accelerator),
-                name: &span.name,
-                category: match span.work {
-                    Work::Run => "part",
-                    Work::Stage => "staging",
-                    Work::Renew => "weights",
-                },
-                begin: layers.began() + span.begin,
-                duration: span.end - span.begin,
-                arguments: json!({ "step": step }),
-            })?;
+        if let Some(trace) = &mut self.trace {
+            trace.gradients(self.layers.as_ref(), self.state.step, begin)?;
         }
-        Ok(())
+        Ok(f64::from(loss.elements::<f32>()[0]))
     }
 
     /// The optimizer; returns the global gradient norm. Weights and moments stay as they are
@@ -543,14 +509,7 @@ impl Trainer {
         let begin = Instant::now();
         executable.run(&mut bindings)?;
         if let Some(trace) = &mut self.trace {
-            trace.span(&TraceSpan {
-                track: 0,
-                name: "update",
-                category: "update",
-                begin,
-                duration: begin.elapsed(),
-                arguments: json!({ "step": self.state.step }),
-            })?;
+            trace.update(self.state.step, begin)?;
         }
         if let Some(layers) = &mut self.layers {
             layers.parameters_changed();

@@ -5,7 +5,7 @@ use super::groups::{Graph, Group};
 use super::half::to_half;
 use super::needs::{Need, Needs};
 use super::norms::balance_norm_gradients;
-use super::products::convolutions_to_products;
+use super::products::{biases_apart, convolutions_to_products};
 use super::{
     Access, Connection, Part, PartConstant, PartSurface, Partition, PartitionOptions, Role, Unit,
     WeightForm,
@@ -359,6 +359,7 @@ impl Builder<'_> {
             match self.options.weights {
                 WeightForm::Inputs => convolutions_to_products(&mut function),
                 WeightForm::Constants => {
+                    biases_apart(&mut function);
                     constants = bake(&mut function, &parameters);
                     ports.retain(|c| parameters.iter().all(|&(_, s)| s != c.surface));
                 }

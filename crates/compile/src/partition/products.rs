@@ -1,6 +1,7 @@
-//! Convolutions by a weight that is an input, as products of matrices: the faster form of the two
-//! (a convolution takes 25 to 47 % longer on the M4 Max). Leaves convolutions alone that are more
-//! than a product.
+//! Convolutions in the forms that Neural Engines like. By a weight that is an input, as products
+//! of matrices: the faster form of the two (a convolution takes 25 to 47 % longer on the M4 Max).
+//! By one that is a constant, without a bias. Leaves convolutions alone that are more than a
+//! product.
 
 use crate::rewrite::Writer;
 use orion_mil::op::Binary;
@@ -25,6 +26,31 @@ pub(super) fn convolutions_to_products(function: &mut Function) {
         if !write_product(&mut writer, &operation, op, &matrices) {
             writer.keep(operation);
         }
+    }
+    writer.finish();
+}
+
+/// Rewrites every convolution with a bias as one without and a sum: there are reports of a
+/// compiler that refuses a bias.
+pub(super) fn biases_apart(function: &mut Function) {
+    let ops = typed::analyze(function).expect("parts have a meaning");
+    let (mut writer, operations) = Writer::new(function);
+    for (operation, op) in operations.into_iter().zip(ops) {
+        let output = operation.outputs.first().copied();
+        let (Op::Conv { bias: Some(bias), .. }, Some(output)) = (&op, output) else {
+            writer.keep(operation);
+            continue;
+        };
+        let bias = *bias;
+        let mut shape = vec![1; shape_of(&writer, output).len()];
+        shape[1] = shape_of(&writer, bias)[0];
+        let mut plain = op;
+        if let Op::Conv { bias, .. } = &mut plain {
+            *bias = None;
+        }
+        let x = writer.push(&plain);
+        let y = writer.push(&Op::Reshape { x: bias, shape });
+        writer.define(&Op::Binary { kind: Binary::Add, x, y }, output);
     }
     writer.finish();
 }

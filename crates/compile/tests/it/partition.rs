@@ -223,13 +223,45 @@ fn parts_together_give_what_the_whole_gives() {
     }
 }
 
+/// The host has work of a layer as soon as the accelerator has left it.
+#[test]
+fn parts_come_in_an_order_that_leaves_both_units_work() {
+    let (function, parameters, _) = differentiated(&networks()[0].1, [1, LENGTH], false);
+    let parts = cut(&function, &parameters, LAYERS, DType::F16, WeightForm::Inputs);
+    let names: Vec<&str> = parts.parts.iter().map(|p| &*p.name).collect();
+    let expected = [
+        "outside",
+        "layer0 forward",
+        "layer1 forward",
+        "layer2 forward",
+        "outside 2",
+        "outside gradients",
+        "layer2 backward",
+        "layer2 gradients",
+        "layer1 backward",
+        "layer1 gradients",
+        "layer0 backward",
+        "layer0 gradients",
+        "outside gradients 2",
+    ];
+    assert_eq!(names, expected);
+    let staged: Vec<&str> = parts.staging.iter().map(|p| &*p.name).collect();
+    let expected =
+        ["stage for layer0 forward", "stage for layer1 forward", "stage for layer2 forward"];
+    assert_eq!(staged, expected);
+    // With a unit of time for each, only the first and last parts find the other unit idle.
+    let planned = parts.timeline(true, &|_, _| 1.0);
+    let ends = planned.iter().map(|p| p.end).fold(0.0, f64::max);
+    assert_eq!(planned.len(), 16);
+    assert_eq!(ends, 11.0, "{planned:?}");
+}
+
 #[test]
 fn layers_of_one_shape_share_their_programs() {
     for (name, network) in networks() {
         let (function, parameters, _) = differentiated(&network, [1, LENGTH], false);
         let parts = cut(&function, &parameters, LAYERS, DType::F16, WeightForm::Inputs);
         let runs = |unit| parts.parts.iter().filter(|p| p.unit == unit).count();
-        println!("{name}: {}", parts.parts.iter().map(|p| &*p.name).collect::<Vec<_>>().join(", "));
         // Blocks of the baseline have what others do not: they are handed on across the middle.
         let shared = if name == "golf-baseline" { 6 } else { 2 };
         assert!(parts.programs_of(Unit::Accelerator).len() <= shared, "{name}");
