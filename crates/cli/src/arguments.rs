@@ -295,6 +295,11 @@ pub(crate) struct Train {
     #[arg(long, value_name = "PRESET|FILE")]
     pub(crate) init: Option<String>,
 
+    /// Start from random weights with the shape and settings of a known training run: stories110m,
+    /// golfwide, qwen3-0.6b or single-layer
+    #[arg(long = "recipe", value_name = "NAME", conflicts_with_all = ["model", "init"])]
+    pub(crate) named: Option<String>,
+
     /// File to train on: token ids of u16, with or without a shard header; or text, or JSON lines
     /// of examples, with --tokenizer
     #[arg(long, value_name = "FILE")]
@@ -304,12 +309,16 @@ pub(crate) struct Train {
     #[arg(long, value_name = "FILE")]
     pub(crate) eval_data: Option<PathBuf>,
 
+    /// Write when things run to a file that Perfetto opens, one track a device
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
     /// Run directory to create
     #[arg(short, long, value_name = "DIR", conflicts_with = "resume")]
     pub(crate) out: Option<PathBuf>,
 
     /// Run directory to continue from its latest checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "init", "config"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "init", "named", "config"])]
     pub(crate) resume: Option<PathBuf>,
 
     /// Tokenizer file; copied to the run directory and used for sample texts
@@ -323,7 +332,25 @@ pub(crate) struct Train {
     pub(crate) recipe: Recipe,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: TrainDeviceChoice,
+}
+
+/// Where to train.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device")]
+pub(crate) struct TrainDeviceChoice {
+    /// Device to use, never replaced silently: auto, cpu or cpu:reference; or two, the first for
+    /// the layers and the second for the rest, as in ane-model:m4+cpu, or ane+cpu on a Mac
+    #[arg(short, long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: String,
+
+    /// Threads to use on the CPU [default: all cores]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Let other programs go first, so that you can work meanwhile: niceness 10
+    #[arg(long)]
+    pub(crate) low_priority: bool,
 }
 
 /// Where settings come from; later ones win: file, flags, `--set`.

@@ -1,6 +1,7 @@
 //! Devices by name, and the machine they are on.
 
 pub(crate) mod neural_engine;
+pub(crate) mod two;
 
 use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
@@ -64,13 +65,13 @@ const NICENESS: i32 = 10;
 
 /// Makes this thread, and those it starts from now on, give way to other processes.
 #[cfg(unix)]
-fn lower_priority() -> Result<()> {
+pub(crate) fn lower_priority() -> Result<()> {
     rustix::process::setpriority_process(None, NICENESS)
         .map_err(|e| Failure::new(format!("the system does not lower the priority: {e}")))
 }
 
 #[cfg(not(unix))]
-fn lower_priority() -> Result<()> {
+pub(crate) fn lower_priority() -> Result<()> {
     Err(Failure::usage("--low-priority is for Linux and macOS")
         .hint("leave it out, and lower the priority of the process with the tools of the system"))
 }

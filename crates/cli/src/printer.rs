@@ -33,6 +33,15 @@ impl Printer {
         Self { verbosity }
     }
 
+    /// The flags that make another process as talkative.
+    pub(crate) fn flags(&self) -> &'static [&'static str] {
+        match self.verbosity {
+            Verbosity::Quiet => &["--quiet"],
+            Verbosity::Normal => &[],
+            Verbosity::Verbose => &["--verbose"],
+        }
+    }
+
     /// Writes data to standard output as it is and at once.
     pub(crate) fn data(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
         let mut out = std::io::stdout().lock();

@@ -64,7 +64,9 @@ impl View<'_> {
         let done = report.step + 1;
         self.bar.set(done, format!("loss {loss:.3}  {speed:.0} tokens/s"));
         if report.skipped {
-            let line = format!("step {done} was left out: its gradients were not finite");
+            let place = report.not_finite.as_ref();
+            let place = place.map(|p| format!(", first in {p}")).unwrap_or_default();
+            let line = format!("step {done} was left out: its gradients were not finite{place}");
             self.bar.above(|| self.printer.warn(line));
         }
         if self.bar.is_hidden() && (done.is_multiple_of(self.interval()) || done == self.steps) {

@@ -6,6 +6,7 @@ pub mod autodiff;
 mod core_ml;
 mod error;
 pub mod optimizer;
+pub mod partition;
 pub mod passes;
 pub mod pipeline;
 mod rewrite;

@@ -3,8 +3,9 @@
 //! operations (whose operands do follow).
 
 use orion_mil::encode::encode;
+use orion_mil::infer::output_types;
 use orion_mil::typed::{Constants, analyze_operation};
-use orion_mil::{Argument, Binding, Block, Function, Op, Operation, Value, ValueId};
+use orion_mil::{Argument, Binding, Block, Function, Op, Operation, Type, Value, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// Elements of a constant that is looked through for being one number.
@@ -216,4 +217,64 @@ fn fresh_name(names: &mut HashSet<String>, stem: &str) -> String {
         name = format!("{stem}_{count}");
     }
     name
+}
+
+/// Writes a body anew, operation by operation.
+pub(crate) struct Writer<'a> {
+    pub(crate) function: &'a mut Function,
+    operations: Vec<Operation>,
+    names: HashSet<String>,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer with nothing written; the operations of the old body are returned.
+    pub(crate) fn new(function: &'a mut Function) -> (Self, Vec<Operation>) {
+        let before = std::mem::take(&mut function.body.operations);
+        let names = names(function);
+        (Self { function, operations: Vec::with_capacity(before.len()), names }, before)
+    }
+
+    /// Writes an operation as it is.
+    pub(crate) fn keep(&mut self, operation: Operation) {
+        self.operations.push(operation);
+    }
+
+    /// Writes an operation with one new output.
+    ///
+    /// # Panics
+    /// When the operands do not fit the op.
+    pub(crate) fn push(&mut self, op: &Op) -> ValueId {
+        let types = output_types(op, &self.function.values).expect("operands that fit");
+        let name = encode(op, &self.function.values, 1).name;
+        let output = self.value(name, types[0].clone());
+        self.define(op, output);
+        output
+    }
+
+    /// Writes an operation that defines a value which is there already.
+    pub(crate) fn define(&mut self, op: &Op, output: ValueId) {
+        let encoded = encode(op, &self.function.values, 1);
+        let stem = self.function.value_name(output).to_owned();
+        let mut operation = Operation::new(encoded.name, vec![output]);
+        operation.inputs = encoded.operands;
+        operation.attributes = encoded.attributes;
+        operation.attributes.insert("name".to_owned(), Value::string(stem.clone()));
+        for (parameter, value) in encoded.parameters {
+            let fresh = fresh_name(&mut self.names, &format!("{stem}_{parameter}"));
+            let id = constant(self.function, &mut self.operations, fresh, value);
+            operation.inputs.insert(parameter, Argument::One(Binding::Value(id)));
+        }
+        self.operations.push(operation);
+    }
+
+    /// A value with a name like `stem`.
+    pub(crate) fn value(&mut self, stem: &str, ty: Type) -> ValueId {
+        let name = fresh_name(&mut self.names, stem);
+        self.function.values.push(name, ty)
+    }
+
+    /// Ends the body; its results stay.
+    pub(crate) fn finish(self) {
+        self.function.body.operations = self.operations;
+    }
 }

@@ -9,7 +9,8 @@ use orion_mil::{
     hoist_literals, verify,
 };
 use orion_runtime::{
-    Bindings, Bound, Device, Error, ErrorKind, Executable, Port, PortKind, Signature, Surface,
+    Bindings, Bound, Device, Error, ErrorKind, Executable, NumericEvents, Port, PortKind,
+    Signature, Surface,
 };
 use orion_tensor::Tensor;
 use std::fmt::Write as _;
@@ -306,6 +307,14 @@ impl Executable for Emulated {
                 Error::with_diagnostics(ErrorKind::Weights, &self.name, problems)
             })?;
         Ok(())
+    }
+
+    fn numeric_events(&self) -> NumericEvents {
+        let mut sum = NumericEvents::default();
+        for &Events { overflowed, flushed, .. } in &self.events {
+            sum.add(NumericEvents { overflowed, flushed });
+        }
+        sum
     }
 
     /// The operations, where they run, and what the last run did to numbers.

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Mismatch,
     /// A device refused or failed.
     Device,
+    /// A device compiles nothing more in this process. A new process can go on.
+    CompileBudget,
     /// Training cannot go on: the loss is not a number any more.
     Diverged,
     /// The prompt or the text is longer than the model takes.
@@ -94,7 +96,11 @@ impl std::error::Error for Error {
 
 impl From<orion_runtime::Error> for Error {
     fn from(e: orion_runtime::Error) -> Self {
-        Self::new(ErrorKind::Device, e.to_string())
+        let kind = match e.kind() {
+            orion_runtime::ErrorKind::CompileBudget => ErrorKind::CompileBudget,
+            _ => ErrorKind::Device,
+        };
+        Self::new(kind, e.to_string())
     }
 }
 

@@ -18,12 +18,15 @@ mod generate;
 mod generator;
 mod gguf_metadata;
 mod gguf_tokenizer;
+mod layers;
 mod metrics;
 mod parameters;
 pub mod programs;
 mod random;
+mod recipe;
 mod sampler;
 mod tokenizer;
+mod trace;
 mod train;
 mod training_data;
 
@@ -45,10 +48,12 @@ pub use generate::{
     Flow, GenerationStats, Logprobs, StopReason, TextEvent, TextRule, generate, generate_each,
 };
 pub use generator::{Generator, PREFILL_SIZES};
+pub use layers::{Accelerator, LayerSchedule, PartSpan, Refused};
 pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::{Adapter, LoadedModel};
 pub use parameters::{initial_values, initialize};
 pub use random::Random;
+pub use recipe::{RECIPES, TrainRecipe};
 pub use sampler::{Sampler, SamplerConfig};
 pub use tokenizer::{open_any_tokenizer, open_tokenizer};
 pub use train::{Event, Outcome, Trainer, load_model, load_model_for_inference};

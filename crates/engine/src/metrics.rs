@@ -1,4 +1,5 @@
 use crate::{Error, Result};
+use orion_runtime::NumericEvents;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -33,6 +34,12 @@ pub struct StepReport {
     pub skipped: bool,
     /// Factor the loss was scaled by.
     pub loss_scale: f64,
+    /// What a device that counts it did to numbers in the step.
+    pub numbers: NumericEvents,
+    /// Of a step on two devices: which part first had a sum outside the accumulator's range.
+    pub overflowed_in: Option<String>,
+    /// Of a skipped step on two devices: which part first made what is no number.
+    pub not_finite: Option<String>,
 }
 
 /// JSON has no NaN or infinity; they become null.
@@ -74,7 +81,7 @@ impl MetricsFile {
     /// # Errors
     /// When the file cannot be written.
     pub fn step(&mut self, r: &StepReport) -> Result<()> {
-        self.append(&json!({
+        let mut line = json!({
             "type": "step",
             "step": r.step,
             "loss": number(r.loss),
@@ -85,7 +92,17 @@ impl MetricsFile {
             "ms": r.ms,
             "skipped": r.skipped,
             "loss_scale": r.loss_scale,
-        }))
+        });
+        if r.numbers != NumericEvents::default() {
+            line["overflowed"] = r.numbers.overflowed.into();
+            line["flushed"] = r.numbers.flushed.into();
+        }
+        for (key, part) in [("overflowed_in", &r.overflowed_in), ("not_finite", &r.not_finite)] {
+            if let Some(part) = part {
+                line[key] = part.as_str().into();
+            }
+        }
+        self.append(&line)
     }
 
     /// Appends an evaluation of the weights after `step` updates.
@@ -127,6 +144,9 @@ mod tests {
             ms: 1.0,
             skipped: true,
             loss_scale: 1.0,
+            numbers: NumericEvents::default(),
+            overflowed_in: None,
+            not_finite: None,
         };
         for step in 0..4 {
             report.step = step;

@@ -3,11 +3,15 @@
 //! Each has a `_source`, as models, autodiff and the optimizer write it, and a `_program`, after
 //! the passes of [`orion_compile::pipeline`]: what devices get.
 
+use orion_compile::CompileError;
 use orion_compile::autodiff::{GradientOptions, gradients_with};
 use orion_compile::optimizer::{AdamWConfig, ParameterSpec, adamw};
+use orion_compile::partition::{Partition, PartitionOptions, WeightForm, partition};
 use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_mil::Program;
 use orion_models::{Network, StepShape, WeightIndex, program_name};
+use orion_tensor::DType;
+use std::collections::BTreeSet;
 
 use crate::OptimizerSection;
 
@@ -118,6 +122,35 @@ pub fn weighted_gradient_program(
     accumulate: bool,
 ) -> Program {
     optimized(&weighted_gradient_source(network, index, sequences, length, accumulate))
+}
+
+/// [`gradient_program`] in parts: the layers for an accelerator, which computes in `numbers` and
+/// gets weights as `weights` says, but for the values that it refuses; the rest for the host.
+///
+/// # Errors
+/// See [`partition`].
+pub fn gradient_partition(
+    network: &Network,
+    program: &Program,
+    numbers: DType,
+    weights: WeightForm,
+    refused: &BTreeSet<String>,
+) -> Result<Partition, CompileError> {
+    let layers: Vec<String> =
+        (0..network.layer_count()).map(|layer| format!("layer{layer}")).collect();
+    let parameters: Vec<String> =
+        network.parameters().iter().map(|p| program_name(&p.name)).collect();
+    let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+    let options = PartitionOptions {
+        layers: &layers,
+        parameters: &parameters,
+        numbers,
+        weights,
+        on_host: &|function, operation| {
+            operation.outputs.iter().any(|&v| refused.contains(function.value_name(v)))
+        },
+    };
+    partition(&program.functions[0], &options)
 }
 
 /// AdamW with clipping over these parameters: see [`adamw`].

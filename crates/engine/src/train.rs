@@ -5,13 +5,14 @@ use crate::examples::{Corpus, Reader};
 use crate::finetune::Base;
 use crate::parameters::{Parameter, initialize, initialize_each};
 use crate::programs::{gradient_program, update_program, weighted_gradient_program};
+use crate::trace::TraceFile;
 use crate::training_data::TrainingData;
 use crate::{
-    Adapter, Batch, ChatTemplate, Error, ErrorKind, LoadedModel, MetricsFile, Result, StepReport,
-    TrainConfig,
+    Accelerator, Adapter, Batch, ChatTemplate, Error, ErrorKind, LayerSchedule, LoadedModel,
+    MetricsFile, Result, StepReport, TrainConfig,
 };
 use orion_models::{Network, ParameterSpec, WeightIndex};
-use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
+use orion_runtime::{Bindings, Device, Executable, Layout, NumericEvents, ProgramCache, Surface};
 use orion_tensor::{DType, Tensor};
 use orion_tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -56,7 +57,7 @@ pub enum Event<'a> {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Outcome {
     /// Updates made, those before a resume included.
     pub step: u64,
@@ -66,6 +67,11 @@ pub struct Outcome {
     pub skipped: u64,
     /// Whether the observer asked to stop before the last step.
     pub interrupted: bool,
+    /// Set when the device compiles nothing more in this process: everything is saved, and a new
+    /// process can go on.
+    pub out_of_compilations: Option<Error>,
+    /// What a device that counts it did to numbers.
+    pub numbers: NumericEvents,
     /// Loss on the evaluation file before and after, where there is one.
     pub eval_losses: (Option<f64>, Option<f64>),
     /// Where the last checkpoint is.
@@ -91,6 +97,9 @@ pub struct Trainer {
     metrics: MetricsFile,
     skipped_in_a_row: u32,
     passed_over: Vec<String>,
+    /// Forward and backward on two devices, where there is a second one.
+    layers: Option<LayerSchedule>,
+    trace: Option<TraceFile>,
 }
 
 impl Trainer {
@@ -239,7 +248,43 @@ impl Trainer {
             metrics,
             skipped_in_a_row: 0,
             passed_over: Vec::new(),
+            layers: None,
+            trace: None,
         })
+    }
+
+    /// Has the layers computed by another device, at the same time as the rest by the run's own.
+    ///
+    /// # Errors
+    /// When the step cannot be divided so that the device takes its parts, and for adapters and
+    /// examples, which one device trains.
+    pub fn use_accelerator(&mut self, accelerator: Accelerator) -> Result<()> {
+        if self.base.is_some() || matches!(self.data, TrainingData::Examples(_)) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "adapters and examples are trained on one device only",
+            )
+            .hint("leave out the accelerator: -d cpu"));
+        }
+        let t = &self.config.train;
+        self.layers = Some(LayerSchedule::new(
+            &self.network,
+            &self.index,
+            [t.batch, t.seq],
+            t.grad_accum > 1,
+            accelerator,
+            self.device.clone(),
+        )?);
+        Ok(())
+    }
+
+    /// Writes when things run to a file that Perfetto opens, one track a device.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn trace_to(&mut self, path: &Path) -> Result<()> {
+        self.trace = Some(TraceFile::create(path, self.device.name(), self.layers.as_ref())?);
+        Ok(())
     }
 
     fn begin_directory(&mut self) -> Result<()> {
@@ -330,13 +375,23 @@ impl Trainer {
         let mut saved_at = None;
         let mut eval_losses = (None, None);
         let mut interrupted = false;
+        let mut out_of_compilations = None;
+        let mut numbers = NumericEvents::default();
         if self.state.step == 0 {
             eval_losses.0 = self.evaluate(observer)?;
             eval_losses.1 = eval_losses.0;
         }
         while self.state.step < self.config.train.steps && !interrupted {
-            let report = self.train_step()?;
+            let report = match self.train_step() {
+                // Weights, moments and state are those of the end of the step before.
+                Err(e) if e.kind() == ErrorKind::CompileBudget => {
+                    out_of_compilations = Some(e);
+                    break;
+                }
+                other => other?,
+            };
             self.metrics.step(&report)?;
+            numbers.add(report.numbers);
             interrupted = observer(&Event::Step(&report)).is_break();
             let step = self.state.step;
             let last = step >= self.config.train.steps;
@@ -367,6 +422,8 @@ impl Trainer {
             tokens: self.state.tokens,
             skipped: self.state.skipped_steps,
             interrupted: interrupted && !finished,
+            out_of_compilations,
+            numbers,
             eval_losses,
             checkpoint: self.directory.join("latest"),
         })
@@ -384,8 +441,13 @@ impl Trainer {
         // are in.
         let share = micro_batches as f64 / counted.filter(|&&counts| counts).count() as f64;
         let mut loss = 0.0;
+        let (mut numbers, mut overflowed_in) = (NumericEvents::default(), None);
         for (i, batch) in batches.iter().enumerate() {
             loss += self.accumulate_gradients(batch, share, i > 0)?;
+            if let Some(layers) = &self.layers {
+                numbers.add(layers.numeric_events());
+                overflowed_in = overflowed_in.or_else(|| layers.first_overflowed());
+            }
         }
         loss /= micro_batches as f64;
         let lr = self.config.learning_rate(self.state.step);
@@ -410,6 +472,13 @@ impl Trainer {
             ms: seconds * 1e3,
             skipped: !finite,
             loss_scale,
+            numbers,
+            overflowed_in,
+            not_finite: self
+                .layers
+                .as_ref()
+                .filter(|_| !finite)
+                .and_then(LayerSchedule::first_not_finite),
         })
     }
 
@@ -432,8 +501,17 @@ impl Trainer {
             Some(_) => weighted_gradient_program,
             None => gradient_program,
         };
-        let executable =
-            self.programs.get(key, || program(network, index, sequences, seq, accumulate))?;
+        // Divided, there is one program for all micro-batches: it adds, to zeros first.
+        let adds = accumulate || self.layers.is_some() && self.config.train.grad_accum > 1;
+        if adds && !accumulate {
+            self.parameters.iter_mut().for_each(|p| p.gradient.bytes_mut().fill(0));
+        }
+        let executable: &mut dyn Executable = match &mut self.layers {
+            Some(layers) => layers,
+            None => {
+                self.programs.get(key, || program(network, index, sequences, seq, accumulate))?
+            }
+        };
         let mut bindings = Bindings::new();
         bindings.input("tokens", &tokens).input("targets", &targets);
         bindings.input("loss_scale", &loss_scale).output("loss", &mut loss);
@@ -445,13 +523,17 @@ impl Trainer {
         }
         for p in &mut self.parameters {
             bindings.input(&p.names.value, &p.value);
-            if accumulate {
+            if adds {
                 bindings.update(&p.names.gradient, &mut p.gradient);
             } else {
                 bindings.output(&p.names.gradient, &mut p.gradient);
             }
         }
+        let begin = Instant::now();
         executable.run(&mut bindings)?;
+        if let Some(trace) = &mut self.trace {
+            trace.gradients(self.layers.as_ref(), self.state.step, begin)?;
+        }
         Ok(f64::from(loss.elements::<f32>()[0]))
     }
 
@@ -483,7 +565,14 @@ impl Trainer {
             bindings.update(&p.names.first_moment, &mut p.first_moment);
             bindings.update(&p.names.second_moment, &mut p.second_moment);
         }
+        let begin = Instant::now();
         executable.run(&mut bindings)?;
+        if let Some(trace) = &mut self.trace {
+            trace.update(self.state.step, begin)?;
+        }
+        if let Some(layers) = &mut self.layers {
+            layers.parameters_changed();
+        }
         Ok(f64::from(norm.elements::<f32>()[0]))
     }
 

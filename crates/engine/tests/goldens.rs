@@ -1,17 +1,19 @@
 //! Networks against other implementations: logits, losses, gradients and greedy text of small
 //! models, on every CPU device.
 
+use orion_compile::partition::WeightForm;
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
 use orion_engine::{
-    ByteCounts, Companions, EvaluationShape, Generator, LoadedModel, Numbers, Target, WindowRule,
-    convert, evaluate, load_model, load_model_for_inference, open_tokenizer, programs,
+    Accelerator, ByteCounts, Companions, EvaluationShape, Generator, LayerSchedule, LoadedModel,
+    Numbers, Target, WindowRule, convert, evaluate, load_model, load_model_for_inference,
+    open_tokenizer, programs,
 };
 use orion_formats::SafeTensors;
 use orion_models::{
     GolfBaselineConfig, GolfWideConfig, HeadMap, Network, WeightIndex, preset, program_name,
 };
-use orion_runtime::{Bindings, Device, Layout, Surface};
+use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::{DType, Tensor, Tolerance};
 use orion_testing::{shared_dir, skip};
 use std::collections::BTreeMap;
@@ -31,10 +33,13 @@ fn ids(tensor: &Tensor) -> Vec<i32> {
     tensor.to_f64_vec().into_iter().map(|id| id as i32).collect()
 }
 
+/// Compiles the gradient program of a network for so many sequences and tokens.
+type Compile = Box<dyn Fn(&Network, &WeightIndex, [usize; 2]) -> Box<dyn Executable>>;
+
 /// Loss and gradients of a training program.
 fn differentiate(
     model: &LoadedModel,
-    device: &dyn Device,
+    executable: &Compile,
     tokens: &[i32],
     targets: &[i32],
     sequences: usize,
@@ -42,8 +47,7 @@ fn differentiate(
     let (network, length) = (&model.network, tokens.len() / sequences);
     let mut index = WeightIndex::new();
     network.add_tables(&mut index, length);
-    let program = programs::gradient_program(network, &index, sequences, length, false);
-    let mut executable = device.compile(&program, index.weights()).unwrap();
+    let mut executable = executable(network, &index, [sequences, length]);
     let tokens = Surface::from_slice(&[tokens.len()], tokens);
     let targets = Surface::from_slice(&[targets.len()], targets);
     let one = Surface::from_slice(&[1], &[1f32]);
@@ -103,8 +107,27 @@ fn check_gradients(
     loss: f64,
     expected: &BTreeMap<String, Tensor>,
 ) {
+    let mut ways: Vec<(String, Compile)> = Vec::new();
     for device in devices() {
-        let (actual, gradients) = differentiate(model, &*device, tokens, targets, sequences);
+        let name = device.name().to_owned();
+        let whole =
+            move |network: &Network, index: &WeightIndex, [sequences, length]: [usize; 2]| {
+                let program = programs::gradient_program(network, index, sequences, length, false);
+                device.compile(&program, index.weights()).unwrap()
+            };
+        ways.push((name, Box::new(whole)));
+    }
+    for weights in [WeightForm::Inputs, WeightForm::Constants] {
+        let divided = move |network: &Network, index: &WeightIndex, shape: [usize; 2]| {
+            let host: Arc<dyn Device> = Arc::new(Cpu::default());
+            let accelerator = Accelerator { weights, ..Accelerator::plain(host.clone()) };
+            let layers = LayerSchedule::new(network, index, shape, false, accelerator, host);
+            Box::new(layers.unwrap()) as Box<dyn Executable>
+        };
+        ways.push((format!("cpu+cpu, {weights:?}"), Box::new(divided)));
+    }
+    for (way, executable) in ways {
+        let (actual, gradients) = differentiate(model, &executable, tokens, targets, sequences);
         Tolerance::F32Network.check(&[actual], &[loss]).unwrap();
         assert_eq!(gradients.len(), expected.len());
         for (name, gradient) in gradients {
@@ -119,7 +142,7 @@ fn check_gradients(
             for (row, expected) in gradient.chunks(row).zip(expected.to_f64_vec().chunks(row)) {
                 Tolerance::F32Network
                     .check(row, expected)
-                    .unwrap_or_else(|e| panic!("{}, {name}: {e}", device.name()));
+                    .unwrap_or_else(|e| panic!("{way}, {name}: {e}"));
             }
         }
     }

@@ -198,6 +198,11 @@ impl Network {
         self.architecture().max_positions()
     }
 
+    /// Number of blocks. In programs, values of block `i` have names that begin with `layer{i}_`.
+    pub fn layer_count(&self) -> usize {
+        self.architecture().attention().layers
+    }
+
     /// Adds to an index the constants that the programs need beside the parameters, for
     /// sequences of up to `positions` tokens.
     pub fn add_tables(&self, index: &mut WeightIndex, positions: usize) {

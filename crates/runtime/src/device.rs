@@ -1,4 +1,4 @@
-use crate::{Bindings, Error, Signature, StepInfo};
+use crate::{Bindings, Error, NumericEvents, Signature, StepInfo};
 use orion_mil::{Program, Weights};
 
 /// Something that runs programs.
@@ -41,6 +41,11 @@ pub trait Executable: Send {
     /// The steps of a run, in order. None where the device does not say.
     fn steps(&self) -> Vec<StepInfo> {
         Vec::new()
+    }
+
+    /// What the last run did to numbers. Nothing where the device does not say.
+    fn numeric_events(&self) -> NumericEvents {
+        NumericEvents::default()
     }
 
     /// Runs once, and replaces the content of `seconds` by the time each step took.

@@ -8,6 +8,7 @@ mod cache;
 mod device;
 mod error;
 mod profile;
+mod schedule;
 mod signature;
 mod surface;
 
@@ -15,6 +16,7 @@ pub use bindings::{Bindings, Bound};
 pub use cache::ProgramCache;
 pub use device::{Device, Executable};
 pub use error::{Error, ErrorKind};
-pub use profile::StepInfo;
+pub use profile::{NumericEvents, StepInfo};
+pub use schedule::{Action, Lane, Schedule, Span, Task};
 pub use signature::{Port, PortKind, Signature};
 pub use surface::{Layout, Surface};

@@ -20,3 +20,20 @@ pub struct StepInfo {
     /// Bytes that it writes, each counted once.
     pub written_bytes: u64,
 }
+
+/// What happened to numbers in a run that a person may want to know of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NumericEvents {
+    /// Sums that left the accumulator's range and became infinite.
+    pub overflowed: u64,
+    /// Results that were too small for their type and became zero.
+    pub flushed: u64,
+}
+
+impl NumericEvents {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: Self) {
+        self.overflowed += other.overflowed;
+        self.flushed += other.flushed;
+    }
+}

@@ -1,6 +1,8 @@
 //! `orion estimate`: what a program would cost on the Neural Engine.
 
-use super::subject::programs;
+mod two_devices;
+
+use super::subject::{is_program, programs};
 use crate::arguments::{Estimate, EstimateFormat, ModelTask};
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -29,6 +31,7 @@ pub(crate) fn estimate(arguments: &Estimate, printer: &Printer) -> Result {
             prices.map(|price| Priced { program: p.name.clone(), price })
         })
         .collect();
+    let is_divided = arguments.of_model.task == ModelTask::Train && !is_program(&arguments.file);
     match arguments.format {
         EstimateFormat::Text => {
             for one in &priced {
@@ -37,17 +40,27 @@ pub(crate) fn estimate(arguments: &Estimate, printer: &Printer) -> Result {
             if let Some(tokens) = tokens {
                 print_task(&priced, arguments.of_model.task, tokens, printer)?;
             }
+            if is_divided {
+                let chip = arguments.chip.0;
+                two_devices::print(&arguments.file, &arguments.of_model, chip, printer)?;
+            }
             printer.say(format_args!(
                 "a model of the {}, not a measurement: docs/cost-model.md says how far it is from published ones",
                 target.chip
             ));
         }
-        EstimateFormat::Json => printer.data_line(json!({
-            "chip": target.chip.id(),
-            "tokens": tokens,
-            "us": total(&priced),
-            "functions": priced.iter().map(as_json).collect::<Vec<_>>(),
-        }))?,
+        EstimateFormat::Json => {
+            let mut report = json!({
+                "chip": target.chip.id(),
+                "tokens": tokens,
+                "us": total(&priced),
+                "functions": priced.iter().map(as_json).collect::<Vec<_>>(),
+            });
+            if is_divided {
+                report["two_devices"] = two_devices::as_json(&arguments.file, &arguments.of_model)?;
+            }
+            printer.data_line(report)?;
+        }
         EstimateFormat::Trace => printer.data_line(json!({ "traceEvents": trace(&priced) }))?,
     }
     Ok(Exit::Success)
@@ -55,6 +68,11 @@ pub(crate) fn estimate(arguments: &Estimate, printer: &Printer) -> Result {
 
 fn total(priced: &[Priced]) -> f64 {
     priced.iter().map(|p| p.price.us()).sum()
+}
+
+/// Microseconds of all functions of a program.
+fn total_of(prices: &[Price]) -> f64 {
+    prices.iter().map(Price::us).sum()
 }
 
 fn bound(bound: Option<Bound>) -> &'static str {

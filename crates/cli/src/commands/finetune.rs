@@ -1,6 +1,6 @@
 //! Training an adapter: `train` with other defaults and a model that stays as it is.
 
-use super::train::{Paths, absolute_text, add_file, finish, products, report};
+use super::train::{Paths, absolute_text, add_file, ended, finish, products, run};
 use crate::arguments::Finetune;
 use crate::devices::device;
 use crate::exit::Exit;
@@ -19,7 +19,7 @@ pub(crate) fn finetune(arguments: &Finetune, printer: &Printer) -> Result {
         return Ok(Exit::Success);
     }
     let device = device(&arguments.device, products(&config))?;
-    let (trainer, directory) = match &arguments.resume {
+    let (mut trainer, directory) = match &arguments.resume {
         Some(directory) => {
             let path = std::path::absolute(directory)?;
             (Trainer::resume(config, &path, device.clone())?, directory.clone())
@@ -37,7 +37,8 @@ pub(crate) fn finetune(arguments: &Finetune, printer: &Printer) -> Result {
              learn and were left out"
         ));
     }
-    report(trainer, &directory, device.name(), printer)
+    let outcome = run(&mut trainer, &directory, device.name(), printer)?;
+    Ok(ended(&outcome, &trainer, &directory, printer))
 }
 
 /// Defaults for adapters or the resumed run's page, then `--config`, the model, flags, `--set`.

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// Sequences are this long unless asked otherwise, or shorter when the model takes less.
-const DEFAULT_SEQ: usize = 256;
+pub(crate) const DEFAULT_SEQ: usize = 256;
 
 /// A program of a model.
 pub(crate) struct ModelProgram {
@@ -122,7 +122,7 @@ fn usual_adapter(network: &Network) -> AdapterShape {
 }
 
 /// A model from a path, or a preset with zeros for weights.
-fn model(subject: &Path) -> Result<(LoadedModel, bool)> {
+pub(crate) fn model(subject: &Path) -> Result<(LoadedModel, bool)> {
     if subject.exists() {
         return Ok((load_model(subject)?, true));
     }

@@ -1,12 +1,20 @@
 use crate::arguments::{Recipe, Train};
-use crate::devices::{Products, device};
+use crate::devices::{Products, two};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
-use orion_engine::{Arithmetic, ConfigLayers, TrainConfig, Trainer, load_model, network_of_preset};
+use orion_engine::{
+    Arithmetic, ConfigLayers, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, load_model,
+    network_of_preset,
+};
 use std::path::Path;
+use std::process::Command;
+
+/// What the loss is multiplied by where layers are computed in fp16, unless asked otherwise: what
+/// the trainers on the Neural Engine use.
+const LOSS_SCALE: &str = "256";
 
 pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     let config = configuration(arguments)?;
@@ -14,15 +22,20 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let device = device(&arguments.device, products(&config))?;
-    let name = device.name().to_owned();
-    let (trainer, directory) = match (&arguments.resume, &arguments.out) {
+    let devices = two::devices(&arguments.device, products(&config))?;
+    let device = devices.host;
+    let name = match &devices.accelerator {
+        Some(accelerator) => format!("{} and {}", accelerator.device.name(), device.name()),
+        None => device.name().to_owned(),
+    };
+    let (mut trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {
             (Trainer::resume(config, &absolute(directory)?, device)?, directory.clone())
         }
         (None, out) => {
             if arguments.model.is_none()
                 && arguments.init.is_none()
+                && arguments.named.is_none()
                 && arguments.config.config.is_none()
             {
                 return Err(Failure::usage("there is no model to train").hint(
@@ -33,7 +46,18 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
             (Trainer::new(config, &absolute(&directory)?, device)?, directory)
         }
     };
-    report(trainer, &directory, &name, printer)
+    if let Some(accelerator) = devices.accelerator {
+        trainer.use_accelerator(accelerator)?;
+    }
+    if let Some(path) = &arguments.trace {
+        trainer.trace_to(path)?;
+    }
+    let begun_at = trainer.step();
+    let outcome = run(&mut trainer, &directory, &name, printer)?;
+    if outcome.out_of_compilations.is_some() {
+        return go_on(arguments, outcome, begun_at, &directory, printer);
+    }
+    Ok(ended(&outcome, &trainer, &directory, printer))
 }
 
 /// What a device computes products in for a run.
@@ -44,13 +68,13 @@ pub(crate) fn products(config: &TrainConfig) -> Products {
     }
 }
 
-/// Trains to the end and says how it went.
-pub(crate) fn report(
-    mut trainer: Trainer,
+/// Trains to the end and says how it goes.
+pub(crate) fn run(
+    trainer: &mut Trainer,
     directory: &Path,
     device: &str,
     printer: &Printer,
-) -> Result {
+) -> Result<Outcome> {
     let c = trainer.config();
     let tokens = c.train.batch * c.train.seq * c.train.grad_accum;
     printer.say(format_args!(
@@ -65,24 +89,90 @@ pub(crate) fn report(
         printer.warn(format_args!("passed over a checkpoint: {reason}"));
     }
     let interrupt = Interrupt::listen();
-    let outcome = train_visibly(&mut trainer, &interrupt, printer)?;
+    let outcome = train_visibly(trainer, &interrupt, printer)?;
     if let (Some(before), Some(after)) = outcome.eval_losses {
         printer.say(format_args!("held-out loss {before:.4} before, {after:.4} after"));
     }
     if outcome.skipped > 0 {
         printer.warn(format_args!("{} steps were left out", outcome.skipped));
     }
+    if outcome.numbers.overflowed > 0 {
+        printer.warn(format_args!(
+            "{} sums left the range of the accelerator's accumulator; metrics.jsonl says in which steps",
+            outcome.numbers.overflowed
+        ));
+    }
+    Ok(outcome)
+}
+
+/// Says how it ended.
+pub(crate) fn ended(
+    outcome: &Outcome,
+    trainer: &Trainer,
+    directory: &Path,
+    printer: &Printer,
+) -> Exit {
     if outcome.interrupted {
         printer.say(format_args!(
             "stopped after step {}; go on with --resume {}",
             outcome.step,
             directory.display()
         ));
-        return Ok(Exit::Interrupted);
+        return Exit::Interrupted;
     }
     let what = if trainer.adapter().is_some() { "adapter" } else { "model" };
     printer.say(format_args!("done; the {what} is in {}", directory.display()));
-    Ok(Exit::Success)
+    Exit::Success
+}
+
+/// Goes on in a new process, which may compile again, from the checkpoint of this one.
+///
+/// # Errors
+/// When this process made no step either: the next would not.
+fn go_on(
+    arguments: &Train,
+    outcome: Outcome,
+    begun_at: u64,
+    directory: &Path,
+    printer: &Printer,
+) -> Result {
+    let Some(error) = outcome.out_of_compilations else { return Ok(Exit::Success) };
+    if outcome.step == begun_at {
+        let message = format!("one process cannot compile what a training step needs: {error}");
+        let message = message.split("\nhint: ").next().unwrap_or_default();
+        return Err(Failure::new(message)
+            .hint("give weights as inputs, which are compiled once: -d ane+cpu"));
+    }
+    printer.say(format_args!(
+        "step {}: this process compiles nothing more; a new one goes on",
+        outcome.step
+    ));
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut command = Command::new(program);
+    command.arg("train").arg("--resume").arg(directory);
+    command.args(["--device", &arguments.device.device]);
+    if let Some(threads) = arguments.device.threads {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if arguments.device.low_priority {
+        command.arg("--low-priority");
+    }
+    command.args(printer.flags());
+    replace_process(command)
+}
+
+/// Puts another program in the place of this one.
+#[cfg(unix)]
+fn replace_process(mut command: Command) -> Result {
+    use std::os::unix::process::CommandExt;
+    Err(Failure::new(format!("a new process could not be started: {}", command.exec())))
+}
+
+/// Runs another program to its end in the place of this one.
+#[cfg(not(unix))]
+fn replace_process(mut command: Command) -> Result {
+    let status = command.status().context("starting a new process")?;
+    if status.success() { Ok(Exit::Success) } else { Ok(Exit::Failure) }
 }
 
 /// Defaults or the resumed run's page, then `--config`, the model, flags, `--set`.
@@ -95,6 +185,17 @@ fn configuration(arguments: &Train) -> Result<TrainConfig> {
                 .hint("a run directory holds config.toml and checkpoints; --out creates one"));
         }
         add_file(&mut layers, &page)?;
+    }
+    if arguments.resume.is_none() && two::is_half(&arguments.device.device) {
+        layers.set("train.loss_scale", LOSS_SCALE)?;
+    }
+    if let Some(name) = &arguments.named {
+        let recipe = TrainRecipe::named(name).ok_or_else(|| {
+            let names: Vec<&str> = RECIPES.iter().map(|r| r.name).collect();
+            Failure::usage(format!("there is no recipe `{name}`"))
+                .hint(format!("recipes are {}", names.join(", ")))
+        })?;
+        recipe.add_to(&mut layers)?;
     }
     if let Some(path) = &arguments.config.config {
         add_file(&mut layers, path)?;

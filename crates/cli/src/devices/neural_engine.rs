@@ -17,6 +17,15 @@ pub(crate) fn is_meant(name: &str) -> bool {
     name == "ane" || name.starts_with("ane:") || name.starts_with(STAND_IN)
 }
 
+/// The name of a device that trains: weights are inputs unless another way is asked for.
+pub(crate) fn for_training(name: &str) -> String {
+    let has_mode = match name.strip_prefix(STAND_IN) {
+        Some(rest) => rest.contains(':'),
+        None => name != "ane",
+    };
+    if is_meant(name) && !has_mode { format!("{name}:inputs") } else { name.to_owned() }
+}
+
 /// What answers the framework's calls.
 enum Framework {
     #[cfg(target_os = "macos")]
@@ -27,11 +36,12 @@ enum Framework {
 /// A device's name taken apart.
 struct Choice {
     framework: Framework,
-    weights: WeightMode,
+    options: Options,
 }
 
 impl Choice {
-    /// `ane`, `ane:MODE`, `ane-stand-in:CHIP` or `ane-stand-in:CHIP:MODE`.
+    /// `ane`, `ane:MODE`, `ane-stand-in:CHIP`, `ane-stand-in:CHIP:MODE`, or with the number of
+    /// compilations that a process may do: `ane-stand-in:CHIP:MODE:N`.
     fn named(name: &str) -> Result<Self> {
         let usage = |message: String| {
             Failure::usage(format!("{name}: {message}"))
@@ -46,14 +56,22 @@ impl Choice {
                 Some((chip, text)) => (chip, Some(text)),
                 None => (rest, None),
             };
-            let weights = mode(text)?;
+            let (text, budget) = match text.and_then(|text| text.split_once(':')) {
+                Some((text, budget)) => (Some(text), Some(budget)),
+                None => (text, None),
+            };
+            let mut options = Options::new(mode(text)?);
+            if let Some(budget) = budget {
+                let budget = budget.parse().map_err(|e| usage(format!("`{budget}`: {e}")))?;
+                options.compile_budget = Some(budget);
+            }
             let chip = chip.parse().map_err(usage)?;
             let directory = std::env::temp_dir().join("orion-ane-stand-in");
             let framework = StandIn::new(chip, &directory, Behaviour::default());
-            return Ok(Self { framework: Framework::StandIn(framework), weights });
+            return Ok(Self { framework: Framework::StandIn(framework), options });
         }
         let weights = mode(name.strip_prefix("ane:"))?;
-        Ok(Self { framework: system(name)?, weights })
+        Ok(Self { framework: system(name)?, options: Options::new(weights) })
     }
 }
 
@@ -75,7 +93,7 @@ fn system(name: &str) -> Result<Framework> {
 /// When there is none on this machine, or it does not do what it must.
 pub(crate) fn device(name: &str) -> Result<Arc<dyn Device>> {
     let choice = Choice::named(name)?;
-    let options = Options::new(choice.weights);
+    let options = choice.options;
     let opened: std::result::Result<Arc<dyn Device>, Error> = match choice.framework {
         #[cfg(target_os = "macos")]
         Framework::System => System::open()
@@ -107,7 +125,7 @@ pub(crate) fn examine(name: &str, examination: Examination) -> Result<Report> {
             .hint("leave --device out on a Mac"));
     }
     let choice = Choice::named(name)?;
-    let options = Options::new(choice.weights);
+    let options = choice.options;
     Ok(match choice.framework {
         #[cfg(target_os = "macos")]
         Framework::System => match System::open() {

@@ -31,6 +31,19 @@ fn estimate_prices_what_a_model_does() {
     let functions = |price: &Value| price["functions"].as_array().unwrap().len();
     assert_eq!([functions(&prefill), functions(&decode), functions(&train)], [1, 1, 2]);
     assert_eq!((&prefill["tokens"], &decode["tokens"]), (&64.into(), &1.into()));
+    let divided = train["two_devices"].as_array().unwrap();
+    assert_eq!(divided.len(), 18, "a row for each chip");
+    for row in divided {
+        let us = |key: &str| row[key].as_f64().unwrap();
+        // The parts one behind the other take as long as both sides together; at once they take
+        // less, but no less than either side.
+        assert!((us("serial_us") - us("engine_us") - us("host_us")).abs() < 1e-6, "{row}");
+        assert!(us("overlapped_us") < us("serial_us"), "{row}");
+        assert!(us("overlapped_us") >= us("engine_us").max(us("host_us")), "{row}");
+        let new = |mode: &str| row["new_weights_us"][mode].as_f64().unwrap();
+        assert!(new("inputs") < new("baked-reload"), "{row}");
+        assert!(new("baked-reload") < new("baked-recompile"), "{row}");
+    }
     // Two runs take longer than one, and 64 tokens at once longer than one.
     let us = |price: &Value| price["us"].as_f64().unwrap();
     assert!(us(&train) > us(&prefill) && us(&prefill) > us(&decode));

@@ -19,3 +19,4 @@ mod shared;
 mod support;
 mod tokenize;
 mod train;
+mod two_devices;

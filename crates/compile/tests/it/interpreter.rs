@@ -1,6 +1,8 @@
 //! Runs a function by the definition of its ops.
 
-use orion_mil::{Function, Op, TensorType, evaluate::evaluate, typed, verify_function};
+use orion_mil::{
+    Data, Function, Op, TensorType, Weights, evaluate::evaluate, typed, verify_function,
+};
 use orion_tensor::{Tensor, Tolerance};
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,6 +23,15 @@ impl<'a> Runnable<'a> {
 
     /// Results by name.
     pub(crate) fn run(&self, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        self.run_with(inputs, &Weights::new())
+    }
+
+    /// The same with constants that lie in files.
+    pub(crate) fn run_with(
+        &self,
+        inputs: &BTreeMap<String, Tensor>,
+        weights: &Weights,
+    ) -> BTreeMap<String, Tensor> {
         let f = self.function;
         let mut values: HashMap<_, Tensor> = HashMap::new();
         for param in &f.params {
@@ -30,6 +41,9 @@ impl<'a> Runnable<'a> {
         }
         for (operation, op) in f.body.operations.iter().zip(&self.ops) {
             let results = match op {
+                Op::Const(value) if matches!(value.data, Data::Blob { .. }) => {
+                    vec![weights.resolve(value).expect("a weight")]
+                }
                 Op::Const(value) if value.as_tensor().is_none() => continue,
                 Op::Const(value) => vec![value.as_tensor().expect("numbers").clone()],
                 op => {

@@ -6,6 +6,7 @@ mod gradients;
 mod interpreter;
 mod networks;
 mod optimizer;
+mod partition;
 mod passes;
 mod random;
 mod random_gradients;

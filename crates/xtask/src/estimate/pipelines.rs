@@ -2,7 +2,7 @@
 //! what they do on the host meanwhile.
 
 use super::programs::{LayerPrograms, Sizes, constant_weights, packed_weights};
-use orion_device::{Os, Route, Target, estimate};
+use orion_device::{HostRates, Os, Route, Target, estimate};
 use orion_mil::Program;
 use orion_tensor::DType;
 
@@ -23,32 +23,14 @@ pub(super) fn on(chip: &str, programs: &[Program]) -> f64 {
     programs.iter().flat_map(|p| estimate(p, &target)).map(|e| e.us()).sum()
 }
 
-/// What a host does for a trainer.
-struct Host {
-    /// fp32 products of the vector library, in units of 10¹² operations a second.
-    products_tflops: f64,
-    /// GB/s of everything else: conversions between fp16 and fp32, norms, losses, copies.
-    copy_gb_per_s: f64,
+/// What a chip's host does for a trainer.
+fn host(chip: &str) -> HostRates {
+    HostRates::of(chip.parse().expect("a chip"))
 }
 
-impl Host {
-    /// Chosen so that the first training figure published for the machine fits.
-    fn of(chip: &str) -> Self {
-        let (products_tflops, copy_gb_per_s) = match chip {
-            "m1-pro" | "m1-max" => (0.9, 20.0),
-            "m3-ultra" => (1.6, 20.0),
-            "m4" => (1.3, 20.0),
-            "m4-pro" => (2.3, 30.0),
-            "m4-max" => (2.8, 30.0),
-            "m5-max" => (2.0, 20.0),
-            _ => (1.3, 20.0),
-        };
-        Self { products_tflops, copy_gb_per_s }
-    }
-
-    fn products(&self, operations: f64) -> f64 {
-        operations / self.products_tflops / 1e6
-    }
+/// Microseconds of products on a host.
+fn products(host: &HostRates, operations: f64) -> f64 {
+    operations / host.products_tflops / 1e6
 }
 
 /// The forward pass of a layer's programs in all layers.
@@ -59,7 +41,7 @@ pub(super) fn forward(chip: &str, sizes: &Sizes, layer: &LayerPrograms) -> f64 {
 /// One micro-batch: forward and backward programs, the classifier and the loss on the host, and
 /// the gradients of weights there, while the Neural Engine does the backward pass.
 fn micro_batch(chip: &str, sizes: &Sizes, layer: &LayerPrograms, words: usize) -> f64 {
-    let host = Host::of(chip);
+    let host = host(chip);
     let (seq, dim, hidden) = (sizes.seq as f64, sizes.dim as f64, sizes.hidden as f64);
     let layers = sizes.layers as f64;
     let classifier = 2.0 * words as f64 * dim * seq;
@@ -68,9 +50,9 @@ fn micro_batch(chip: &str, sizes: &Sizes, layer: &LayerPrograms, words: usize) -
     let bytes = 24.0 * words as f64 * seq + 6.0 * layers * seq * (20.0 * dim + 12.0 * hidden);
     let backward = on(chip, &layer.backward) * layers;
     forward(chip, sizes, layer)
-        + host.products(2.0 * classifier)
+        + products(&host, 2.0 * classifier)
         + bytes / host.copy_gb_per_s / 1e3
-        + backward.max(host.products(gradients))
+        + backward.max(products(&host, gradients))
 }
 
 /// maderix/ANE's pipeline with weights in the programs, which are compiled anew every ten steps;

@@ -1,0 +1,207 @@
+//! What a training step would cost on a Neural Engine and the CPU beside it together.
+
+use super::{time, total_of};
+use crate::arguments::OfModel;
+use crate::commands::subject::{DEFAULT_SEQ, model};
+use crate::failure::{Failure, Result};
+use crate::printer::Printer;
+use orion_compile::partition::{Part, Partition, Unit, WeightForm, Work};
+use orion_device::{Chip, HostRates, Os, PUBLISHED_STEPS, Route, Target, estimate as price};
+use orion_engine::programs::{gradient_partition, gradient_program};
+use orion_mil::Program;
+use orion_models::{Network, WeightIndex};
+use orion_tensor::DType;
+use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+/// The two ways in which a step can be cut.
+struct Cuts {
+    network: Network,
+    inputs: Partition,
+    constants: Partition,
+}
+
+/// Microseconds of a micro-batch on one chip.
+struct Step {
+    chip: Chip,
+    /// Of the Neural Engine, and of the host, when neither waits.
+    accelerator: f64,
+    host: f64,
+    /// Everything one behind the other, and as the schedule has it, with weights as inputs.
+    serial: f64,
+    overlapped: f64,
+    /// What new weights add to the schedule, as inputs, reloaded, and recompiled.
+    renewal: [f64; 3],
+    /// The optimizer, once a step.
+    update: f64,
+}
+
+fn cuts(subject: &Path, of: &OfModel) -> Result<Cuts> {
+    let (loaded, _) = model(subject)?;
+    let network = loaded.network;
+    let seq = of.seq.map_or(network.max_positions().min(DEFAULT_SEQ), NonZeroUsize::get);
+    let mut index = WeightIndex::new();
+    network.add_tables(&mut index, seq);
+    let program = gradient_program(&network, &index, of.batch.get(), seq, false);
+    let cut = |weights| {
+        gradient_partition(&network, &program, DType::F16, weights, &BTreeSet::new())
+            .map_err(|e| Failure::new(format!("the step cannot be divided: {e}")))
+    };
+    let (inputs, constants) = (cut(WeightForm::Inputs)?, cut(WeightForm::Constants)?);
+    Ok(Cuts { network, inputs, constants })
+}
+
+/// Microseconds of every program on a host: its products at one rate, the bytes of its inputs and
+/// outputs at another.
+fn on_host(program: &Program, target: &Target, rates: &HostRates) -> f64 {
+    let products: f64 = price(program, target)
+        .iter()
+        .flat_map(|e| &e.operations)
+        .filter(|o| ["conv", "matmul", "linear"].contains(&o.operation.as_str()))
+        .map(|o| o.cost.operations)
+        .sum();
+    let function = &program.functions[0];
+    let ports = function.params.iter().map(|p| p.value).chain(function.body.results.clone());
+    let bytes: usize = ports
+        .filter_map(|v| {
+            let ty = function.ty(v).as_tensor()?;
+            Some(ty.element_count()? * ty.dtype.size_bytes())
+        })
+        .sum();
+    products / rates.products_tflops / 1e6 + bytes as f64 / rates.copy_gb_per_s / 1e3
+}
+
+impl Step {
+    fn of(cuts: &Cuts, chip: Chip) -> Self {
+        let target = Target { chip, os: Os::V27, route: Route::Direct };
+        let rates = HostRates::of(chip);
+        let times = |cut: &Partition| -> HashMap<(usize, Unit), f64> {
+            let all = cut.parts.iter().chain(&cut.staging);
+            let mut times = HashMap::new();
+            for part in all {
+                times.entry((part.program, part.unit)).or_insert_with(|| {
+                    let program = &cut.programs[part.program];
+                    match part.unit {
+                        Unit::Accelerator => total_of(&price(program, &target)),
+                        Unit::Host => on_host(program, &target, &rates),
+                    }
+                });
+            }
+            times
+        };
+        let (by_inputs, by_constants) = (times(&cuts.inputs), times(&cuts.constants));
+        let end = |cut: &Partition, times: &HashMap<_, f64>, renewed: bool, new_ms: f64| {
+            let time = |work, part: &Part| match work {
+                Work::Renew => new_ms * 1e3,
+                Work::Run | Work::Stage => times[&(part.program, part.unit)],
+            };
+            let planned = cut.timeline(renewed, &time);
+            planned.iter().map(|p| p.end).fold(0.0, f64::max)
+        };
+        let alone = |unit| -> f64 {
+            let parts = cuts.inputs.parts.iter().filter(|p| p.unit == unit);
+            parts.map(|p| by_inputs[&(p.program, p.unit)]).sum()
+        };
+        let overlapped = end(&cuts.inputs, &by_inputs, false, 0.0);
+        let baked = end(&cuts.constants, &by_constants, false, 0.0);
+        let renewed = |ms| end(&cuts.constants, &by_constants, true, ms) - baked;
+        let (accelerator, host) = (alone(Unit::Accelerator), alone(Unit::Host));
+        // Weights, gradients and two moments, and all but the gradients written.
+        let bytes = cuts.network.parameter_count() as f64 * 28.0;
+        Self {
+            chip,
+            accelerator,
+            host,
+            serial: accelerator + host,
+            overlapped,
+            renewal: [
+                end(&cuts.inputs, &by_inputs, true, 0.0) - overlapped,
+                renewed(rates.reload_ms),
+                renewed(rates.compile_ms),
+            ],
+            update: bytes / rates.copy_gb_per_s / 1e3,
+        }
+    }
+
+    fn published(&self, model: &str) -> Option<String> {
+        let step = PUBLISHED_STEPS.iter().find(|s| s.model == model && s.chip == self.chip.id())?;
+        Some(format!("{} ms ({})", step.ms, step.source))
+    }
+}
+
+/// Prints a step on a chip and a line for each of the others.
+pub(super) fn print(subject: &Path, of: &OfModel, chip: Chip, printer: &Printer) -> Result<()> {
+    let cuts = cuts(subject, of)?;
+    let runs = |unit| cuts.inputs.parts.iter().filter(|p| p.unit == unit).count();
+    let step = Step::of(&cuts, chip);
+    printer
+        .data_line(format_args!("\non two devices, one micro-batch on ane+cpu of the {chip}"))?;
+    let line = |name: &str, value: String| printer.data_line(format_args!("  {name:12}{value}"));
+    line(
+        "layers",
+        format!(
+            "{} in the Neural Engine, {} runs of {} programs",
+            time(step.accelerator),
+            runs(Unit::Accelerator),
+            cuts.inputs.programs_of(Unit::Accelerator).len()
+        ),
+    )?;
+    line("the rest", format!("{} on the host, {} runs", time(step.host), runs(Unit::Host)))?;
+    line("in turns", format!("{}, as when the host waits for the engine", time(step.serial)))?;
+    line(
+        "at once",
+        format!(
+            "{} by our schedule, {:.0} % less",
+            time(step.overlapped),
+            (1.0 - step.overlapped / step.serial) * 100.0
+        ),
+    )?;
+    let [inputs, reload, recompile] = step.renewal.map(time);
+    line(
+        "new weights",
+        format!("{inputs} as inputs, {reload} reloaded, {recompile} recompiled, once a step"),
+    )?;
+    line("update", format!("{} on the host, once a step", time(step.update)))?;
+    printer.data_line(format_args!(
+        "\n  {:10} {:>11} {:>11} {:>9} {:>11} {:>11}  published",
+        "chip", "in turns", "at once", "inputs", "reload", "recompile"
+    ))?;
+    let name = subject.to_string_lossy();
+    for chip in Chip::all() {
+        let step = Step::of(&cuts, chip);
+        let [inputs, reload, recompile] = step.renewal.map(|us| time(step.overlapped + us));
+        printer.data_line(format_args!(
+            "  {:10} {:>11} {:>11} {inputs:>9} {reload:>11} {recompile:>11}  {}",
+            chip.to_string(),
+            time(step.serial),
+            time(step.overlapped),
+            step.published(&name).unwrap_or_default()
+        ))?;
+    }
+    printer.data_line(
+        "  `inputs`, `reload` and `recompile` are micro-batches with new weights; `at once` has the weights of the one before",
+    )
+}
+
+/// The same for programs.
+pub(super) fn as_json(subject: &Path, of: &OfModel) -> Result<Value> {
+    let cuts = cuts(subject, of)?;
+    let name = subject.to_string_lossy();
+    let steps = Chip::all().map(|chip| {
+        let step = Step::of(&cuts, chip);
+        let [inputs, reload, recompile] = step.renewal;
+        json!({
+            "chip": chip.id(),
+            "engine_us": step.accelerator,
+            "host_us": step.host,
+            "serial_us": step.serial,
+            "overlapped_us": step.overlapped,
+            "new_weights_us": { "inputs": inputs, "baked-reload": reload, "baked-recompile": recompile },
+            "update_us": step.update,
+            "published": step.published(&name),
+        })
+    });
+    Ok(steps.collect())
+}

@@ -1,0 +1,249 @@
+//! Training on two devices: the same loss, seen overlap, and nothing lost when a process ends.
+
+use crate::support::{Place, tiny_run};
+use orion_corpus::corpus;
+use serde_json::Value;
+
+/// A small run whose learning rate does not depend on where it ends.
+const TINY: &str = "--init tiny.toml --data tokens.bin --batch 1 --seq 32 --warmup 0 --schedule \
+                    constant -t 1 -q --set checkpoint.every=1 --set checkpoint.keep=2";
+
+fn metrics(place: &Place, run: &str) -> Vec<Value> {
+    let text = place.read(&format!("{run}/metrics.jsonl"));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn losses(place: &Place, run: &str) -> Vec<(u64, f64)> {
+    let steps = metrics(place, run).into_iter().filter(|m| m["type"] == "step");
+    steps.map(|m| (m["step"].as_u64().unwrap(), m["loss"].as_f64().unwrap())).collect()
+}
+
+fn weights(place: &Place, run: &str) -> Vec<u8> {
+    std::fs::read(place.path(run).join("latest/model.safetensors")).unwrap()
+}
+
+/// Stories of the corpus as tokens of one byte each.
+fn story_tokens(place: &Place) {
+    let text = corpus(1, 100_000).join("\n");
+    let bytes: Vec<u8> = text.bytes().flat_map(|byte| u16::from(byte).to_le_bytes()).collect();
+    let (held_out, train) = bytes.split_at(4096);
+    place.write("train.bin", train);
+    place.write("held_out.bin", held_out);
+}
+
+/// Loss on held-out text before and after, and the steps' lines.
+fn train(place: &Place, device: &str, more: &str) -> ([f64; 2], Vec<Value>) {
+    let run = device.replace([':', '+'], "-");
+    let line = format!(
+        "train --init sizes.toml --data train.bin --eval-data held_out.bin --out {run} -d {device} \
+         --steps 200 --batch 1 --seq 64 --lr 3e-3 --warmup 10 -t 2 -q --set checkpoint.every=0 \
+         --set eval.batches=0 {more}"
+    );
+    place.line(&line).succeeded();
+    let all = metrics(place, &run);
+    let evaluated: Vec<f64> = all.iter().filter_map(|m| m["eval_loss"].as_f64()).collect();
+    let steps = all.into_iter().filter(|m| m["type"] == "step").collect();
+    ([evaluated[0], evaluated[1]], steps)
+}
+
+#[test]
+fn two_hundred_steps_with_the_numerics_of_the_m4_end_where_those_in_f32_do() {
+    let place = Place::new();
+    story_tokens(&place);
+    place.write(
+        "sizes.toml",
+        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 2\n\
+         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
+    );
+    let (single, _) = train(&place, "cpu", "");
+    let (half, steps) = train(&place, "ane-model:m4+cpu", "");
+    assert!(single[1] < single[0] - 1.5, "it learns: {single:?}");
+    let difference = (half[1] - single[1]).abs() / single[1];
+    assert!(difference < 0.02, "{half:?} and {single:?}");
+    assert_eq!(steps.len(), 200);
+    for step in &steps {
+        // A gradient that is no number is never applied.
+        assert_eq!(step["skipped"].as_bool().unwrap(), step["grad_norm"].is_null(), "{step}");
+        assert_eq!(step["loss_scale"], 256.0);
+    }
+    let skipped = steps.iter().filter(|s| s["skipped"] == true).count();
+    assert!(skipped <= 2, "{skipped} of 200 steps left out");
+}
+
+/// Begins where gradients are too large for fp16.
+#[test]
+fn a_loss_scale_that_adapts_comes_down_until_gradients_are_numbers() {
+    let place = tiny_run();
+    let line = format!(
+        "train {TINY} --out run2 --steps 8 -d ane-model:m4+cpu --set train.loss_scale=16777216 \
+         --set train.dynamic_loss_scale=true"
+    );
+    place.line(&line).succeeded();
+    let steps: Vec<Value> =
+        metrics(&place, "run2").into_iter().filter(|m| m["type"] == "step").collect();
+    let skipped = |s: &Value| s["skipped"].as_bool().unwrap();
+    let first = steps.iter().position(|s| !skipped(s)).expect("a step that is taken");
+    assert!(first > 2, "{steps:?}");
+    for (i, step) in steps[..=first].iter().enumerate() {
+        assert_eq!(step["loss_scale"].as_f64().unwrap(), 16_777_216.0 / f64::from(1 << i));
+    }
+    for step in &steps[..first] {
+        assert!(step["not_finite"].as_str().unwrap().contains("layer"), "{step}");
+    }
+    assert!(steps.iter().all(|s| skipped(s) == s["grad_norm"].is_null()), "{steps:?}");
+}
+
+/// Begin and end of each span of a track, by its category.
+fn spans(trace: &Value, track: &str, category: &str, name: &str) -> Vec<(f64, f64)> {
+    let events = trace.as_array().unwrap();
+    let tid = events
+        .iter()
+        .find(|e| {
+            e["name"] == "thread_name" && e["args"]["name"].as_str().unwrap().starts_with(track)
+        })
+        .expect("a track")["tid"]
+        .clone();
+    events
+        .iter()
+        .filter(|e| e["ph"] == "X" && e["tid"] == tid && e["cat"] == category)
+        .filter(|e| e["name"].as_str().unwrap().contains(name))
+        .map(|e| {
+            let begin = e["ts"].as_f64().unwrap();
+            (begin, begin + e["dur"].as_f64().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
+    let place = Place::new();
+    story_tokens(&place);
+    place.write(
+        "sizes.toml",
+        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 4\n\
+         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
+    );
+    place
+        .line(
+            "train --init sizes.toml --data train.bin --out run --steps 8 --batch 1 --seq 64 -t 1 -q \
+             -d ane-model:m4+cpu --trace trace.json",
+        )
+        .succeeded();
+    let trace: Value = serde_json::from_str(&place.read("trace.json")).unwrap();
+    let accelerator = spans(&trace, "accelerator", "part", "");
+    let overlap = |host: Vec<(f64, f64)>| {
+        assert!(!host.is_empty());
+        host.iter().any(|h| accelerator.iter().any(|a| h.0 < a.1 && a.0 < h.1))
+    };
+    assert!(overlap(spans(&trace, "host", "part", "gradients")), "weight gradients");
+    // The first step's weights are staged before it; those of the others are a part of the step.
+    assert_eq!(spans(&trace, "host", "staging", "").len(), 7 * 4);
+    assert_eq!(accelerator.len(), 8 * 8, "four layers, there and back");
+    assert_eq!(spans(&trace, "host", "update", "").len(), 8);
+}
+
+#[test]
+fn a_cpu_in_the_accelerators_place_trains_like_one() {
+    let place = tiny_run();
+    for accumulated in [1, 3] {
+        let common = format!("train {TINY} --steps 6 --grad-accum {accumulated}");
+        place.line(&format!("{common} --out one{accumulated}")).succeeded();
+        place.line(&format!("{common} --out two{accumulated} -d cpu+cpu")).succeeded();
+        let one = losses(&place, &format!("one{accumulated}"));
+        let two = losses(&place, &format!("two{accumulated}"));
+        assert_eq!(one.len(), 6);
+        for ((_, one), (_, two)) in one.into_iter().zip(two) {
+            orion_tensor::Tolerance::Trained.check(&[two], &[one]).unwrap();
+        }
+        let again = format!("again{accumulated}");
+        place.line(&format!("{common} --out {again} -d cpu+cpu")).succeeded();
+        assert!(
+            weights(&place, &again) == weights(&place, &format!("two{accumulated}")),
+            "the same run gives the same bits"
+        );
+    }
+}
+
+/// Every mode, on the stand-in: with constants the process compiles until it may not, and another
+/// goes on in its place.
+#[cfg(unix)]
+#[test]
+fn a_run_outlives_what_a_process_may_compile() {
+    let place = tiny_run();
+    let run = |out: &str, device: &str| {
+        place.line(&format!("train {TINY} --out {out} --steps 5 -d {device}")).succeeded();
+    };
+    run("inputs", "ane-stand-in:m4+cpu");
+    assert_eq!(losses(&place, "inputs").len(), 5);
+    run("whole", "ane-stand-in:m4:baked-recompile+cpu");
+    run("reloaded", "ane-stand-in:m4:baked-reload+cpu");
+    assert_eq!(losses(&place, "reloaded"), losses(&place, "whole"));
+    // Opening the device takes some, and every step four: two layers, there and back.
+    run("restarted", "ane-stand-in:m4:baked-recompile:16+cpu");
+    assert_eq!(losses(&place, "restarted"), losses(&place, "whole"));
+    assert!(weights(&place, "restarted") == weights(&place, "whole"), "weights differ");
+    let ran = place.line(&format!(
+        "train {TINY} --out never --steps 5 -d ane-stand-in:m4:baked-recompile:6+cpu"
+    ));
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(ran.stderr.contains("one process cannot compile what a training step"), "{ran}");
+}
+
+/// Killed after every step in turn, the run goes on and ends with the same weights.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_at_each_step_loses_nothing() {
+    let place = tiny_run();
+    let device = "-d ane-stand-in:m4:baked-recompile:16+cpu";
+    place.line(&format!("train {TINY} --out whole --steps 5 {device}")).succeeded();
+    let killed = format!("train {TINY} --out killed --steps 5 {device}");
+    let words: Vec<&str> = killed.split_whitespace().collect();
+    let mut child = place.command(&words).spawn().unwrap();
+    for step in 1..5 {
+        let checkpoint = format!("killed/checkpoints/step_{step:08}/DONE");
+        let latest = place.path(&checkpoint);
+        while !latest.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it was over before it was killed");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resume = format!("train --resume killed -t 1 -q {device}");
+        let words: Vec<&str> = resume.split_whitespace().collect();
+        child = place.command(&words).spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(losses(&place, "killed"), losses(&place, "whole"));
+    assert!(weights(&place, "killed") == weights(&place, "whole"), "weights differ");
+}
+
+#[test]
+fn devices_that_cannot_train_together_are_refused() {
+    let place = tiny_run();
+    for (device, expected) in [
+        ("cpu+ane-model:m4", "cannot do what layers leave to the CPU"),
+        ("gpu+cpu", "there is no device `gpu`"),
+        ("ane-model:m99+cpu", "m99"),
+    ] {
+        let ran = place.line(&format!("train {TINY} --out no --steps 1 -d {device}"));
+        assert_eq!(ran.code, 2, "{ran}");
+        assert!(ran.stderr.contains(expected), "{ran}");
+    }
+    let ran = place.line("train --recipe gulfwide --data tokens.bin");
+    assert!(ran.stderr.contains("recipes are stories110m, golfwide, qwen3-0.6b"), "{ran}");
+}
+
+#[test]
+fn recipes_set_what_their_projects_do() {
+    let place = tiny_run();
+    let page = place.line("train --recipe golfwide --lr 1e-4 --print-config").succeeded();
+    for expected in [
+        "family = \"golfwide\"",
+        "n_layers = 9",
+        "grad_accum = 20",
+        "loss_scale = 256.0",
+        "lr = 0.0001",
+    ] {
+        assert!(page.contains(expected), "{expected:?} in {page}");
+    }
+}

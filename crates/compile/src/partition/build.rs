@@ -1,0 +1,449 @@
+//! The parts' programs, and how they are connected.
+
+use super::cut::{Draft, Drafts};
+use super::groups::{Graph, Group};
+use super::half::to_half;
+use super::needs::{Need, Needs};
+use super::norms::balance_norm_gradients;
+use super::products::{biases_apart, convolutions_to_products};
+use super::{
+    Access, Connection, Part, PartConstant, PartSurface, Partition, PartitionOptions, Role, Unit,
+    WeightForm,
+};
+use crate::pipeline::{PipelineOptions, optimize};
+use crate::{CompileError, CompileErrorKind};
+use orion_mil::encode::encode;
+use orion_mil::{
+    Argument, Binding, Function, Op, Operation, Param, Program, TensorType, Type, Value, ValueId,
+    WEIGHT_FILE, Weights,
+};
+use orion_tensor::{DType, Tensor};
+use std::collections::{BTreeMap, HashMap};
+
+pub(super) fn build(
+    graph: &Graph<'_>,
+    drafts: &Drafts,
+    needs: &Needs,
+    options: &PartitionOptions<'_>,
+) -> Result<Partition, CompileError> {
+    let partition = Partition {
+        surfaces: Vec::new(),
+        programs: Vec::new(),
+        tables: Vec::new(),
+        staging: Vec::new(),
+        parts: Vec::new(),
+    };
+    let replaced = replaced(graph.function);
+    let mut builder = Builder { graph, needs, options, replaced, partition, known: HashMap::new() };
+    builder.check_results(drafts)?;
+    let mut names = Names::default();
+    for p in drafts.order() {
+        let draft = &drafts.parts[p];
+        let name = names.of(draft, options.layers);
+        let part = builder.part(name, draft, &needs.parts[p])?;
+        builder.partition.parts.push(part);
+    }
+    if !needs.tables.is_empty() {
+        let tables = builder.tables()?;
+        builder.partition.tables.push(tables);
+    }
+    builder.stage()?;
+    Ok(builder.partition)
+}
+
+/// Results that replace an input, by the input, and the other way round.
+fn replaced(function: &Function) -> HashMap<ValueId, ValueId> {
+    let param = |name: &str| {
+        let found = function.params.iter().find(|p| function.value_name(p.value) == name);
+        found.map(|p| p.value)
+    };
+    let result = |name: &str| {
+        let results = function.body.results.iter().copied();
+        results.into_iter().find(|&r| function.value_name(r) == name)
+    };
+    let pairs = function.in_place().into_iter();
+    pairs.filter_map(|(output, input)| Some((result(output)?, param(input)?))).collect()
+}
+
+/// What tells surfaces apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    /// An input or result, by value; or what is handed from part to part.
+    Value(ValueId),
+    Staged(ValueId),
+    Table(ValueId),
+}
+
+struct Builder<'a> {
+    graph: &'a Graph<'a>,
+    needs: &'a Needs,
+    options: &'a PartitionOptions<'a>,
+    replaced: HashMap<ValueId, ValueId>,
+    partition: Partition,
+    known: HashMap<Key, usize>,
+}
+
+/// Names of parts: unique, and telling.
+#[derive(Default)]
+struct Names(BTreeMap<String, usize>);
+
+impl Names {
+    fn of(&mut self, draft: &Draft, layers: &[String]) -> String {
+        let base = match (draft.group, draft.unit, draft.awaited) {
+            (Group::Outside, _, true) => "outside".to_owned(),
+            (Group::Outside, _, false) => "outside gradients".to_owned(),
+            (Group::Forward(l), Unit::Accelerator, _) => format!("{} forward", layers[l]),
+            (Group::Forward(l), Unit::Host, _) => format!("{} forward on the host", layers[l]),
+            (Group::Backward(l), Unit::Accelerator, _) => format!("{} backward", layers[l]),
+            (Group::Backward(l), Unit::Host, true) => {
+                format!("{} backward on the host", layers[l])
+            }
+            (Group::Backward(l), Unit::Host, false) => format!("{} gradients", layers[l]),
+        };
+        let count = self.0.entry(base.clone()).or_default();
+        *count += 1;
+        if *count == 1 { base } else { format!("{base} {count}") }
+    }
+}
+
+/// A part's function under construction. All names in it are positions, so that parts which are
+/// the same but for names are the same.
+struct Body {
+    function: Function,
+    /// What stands for each value of the whole function.
+    values: HashMap<ValueId, ValueId>,
+    connections: Vec<Connection>,
+    /// Which input of the part each surface is.
+    inputs: HashMap<usize, ValueId>,
+    /// Staged parameters, as inputs of the part.
+    parameters: Vec<(ValueId, usize)>,
+}
+
+impl Body {
+    fn new() -> Self {
+        Self {
+            function: Function::new("main", "ios18"),
+            values: HashMap::new(),
+            connections: Vec::new(),
+            inputs: HashMap::new(),
+            parameters: Vec::new(),
+        }
+    }
+
+    fn value(&mut self, stem: &str, ty: Type) -> ValueId {
+        let name = format!("{stem}_{}", self.function.values.len());
+        self.function.values.push(name, ty)
+    }
+
+    fn constant(&mut self, value: Value) -> ValueId {
+        let id = self.value("const", value.ty.clone());
+        let mut operation = Operation::new("const", vec![id]);
+        operation.attributes.insert("val".to_owned(), value);
+        self.write(operation);
+        id
+    }
+
+    fn write(&mut self, mut operation: Operation) {
+        if let Some(&first) = operation.outputs.first() {
+            let name = self.function.value_name(first).to_owned();
+            operation.attributes.insert("name".to_owned(), Value::string(name));
+        }
+        self.function.body.operations.push(operation);
+    }
+
+    fn push(&mut self, op: &Op, ty: Type) -> ValueId {
+        let encoded = encode(op, &self.function.values, 1);
+        let parameters: Vec<(String, ValueId)> =
+            encoded.parameters.into_iter().map(|(n, v)| (n, self.constant(v))).collect();
+        let output = self.value(encoded.name, ty);
+        let mut operation = Operation::new(encoded.name, vec![output]);
+        operation.inputs = encoded.operands;
+        for (name, id) in parameters {
+            operation.inputs.insert(name, Argument::One(Binding::Value(id)));
+        }
+        operation.attributes = encoded.attributes;
+        self.write(operation);
+        output
+    }
+
+    fn cast(&mut self, x: ValueId, dtype: DType) -> ValueId {
+        let ty = self.function.ty(x).as_tensor().expect("a tensor");
+        let ty = Type::Tensor(TensorType { dtype, ..ty.clone() });
+        self.push(&Op::Cast { x, dtype }, ty)
+    }
+
+    /// A new input for a surface.
+    fn input(&mut self, surface: usize, ty: TensorType, access: Access) -> ValueId {
+        if let Some(&known) = self.inputs.get(&surface) {
+            return known;
+        }
+        let port = format!("input_{:02}", self.inputs.len());
+        let id = self.function.values.push(&*port, ty.into());
+        self.function.params.push(Param { value: id, attributes: Default::default() });
+        self.connections.push(Connection { port, surface, access });
+        self.inputs.insert(surface, id);
+        id
+    }
+
+    /// Makes a value a result of the part, under a name by position.
+    fn result(&mut self, value: ValueId) -> String {
+        let name = format!("output_{:02}", self.function.body.results.len());
+        name.clone_into(&mut self.function.values[value].name);
+        let operations = self.function.body.operations.iter_mut();
+        if let Some(maker) = operations.rev().find(|o| o.outputs.first() == Some(&value)) {
+            maker.attributes.insert("name".to_owned(), Value::string(name.clone()));
+        }
+        self.function.body.results.push(value);
+        name
+    }
+}
+
+impl Builder<'_> {
+    fn error(&self, value: ValueId, message: &str) -> CompileError {
+        let function = self.graph.function;
+        CompileError::new(CompileErrorKind::NotSupported, &function.name, message)
+            .at_value(function.value_name(value))
+    }
+
+    fn check_results(&self, drafts: &Drafts) -> Result<(), CompileError> {
+        for &result in &self.graph.function.body.results {
+            let maker = self.graph.maker(result).and_then(|m| drafts.part_of[m]);
+            if maker.is_none_or(|p| drafts.parts[p].unit == Unit::Accelerator) {
+                return Err(self.error(
+                    result,
+                    "a result of the whole must be computed by the host, and from what changes",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The surface of a key.
+    fn surface(&mut self, key: Key) -> usize {
+        if let Some(&known) = self.known.get(&key) {
+            return known;
+        }
+        let (Key::Value(value) | Key::Staged(value) | Key::Table(value)) = key;
+        let function = self.graph.function;
+        let mut ty = function.ty(value).as_tensor().expect("a tensor").clone();
+        let is_result = function.body.results.contains(&value);
+        let role = match key {
+            Key::Staged(_) => Role::Staged,
+            Key::Table(_) => Role::Table,
+            Key::Value(_) if self.graph.maker(value).is_none() => Role::Input,
+            Key::Value(_) if is_result => Role::Result,
+            Key::Value(_) => Role::Inner,
+        };
+        let is_narrow = match key {
+            Key::Staged(_) | Key::Table(_) => true,
+            Key::Value(_) => self.needs.at_accelerator.contains(&value),
+        };
+        if is_narrow && ty.dtype == DType::F32 {
+            ty.dtype = self.options.numbers;
+        }
+        let name = function.value_name(value).to_owned();
+        self.partition.surfaces.push(PartSurface { name, ty, role });
+        let index = self.partition.surfaces.len() - 1;
+        self.known.insert(key, index);
+        index
+    }
+
+    fn part(&mut self, name: String, draft: &Draft, need: &Need) -> Result<Part, CompileError> {
+        let mut body = Body::new();
+        for &i in &draft.operations {
+            self.write(&mut body, i, need, draft.unit);
+        }
+        self.write_results(&mut body, draft)?;
+        self.finish(name, draft.unit, body)
+    }
+
+    /// Writes an operation and what it needs of what is not written yet.
+    fn write(&mut self, body: &mut Body, i: usize, need: &Need, unit: Unit) {
+        let graph = self.graph;
+        let outputs = graph.outputs(i);
+        if outputs.iter().all(|v| body.values.contains_key(v)) {
+            return;
+        }
+        let mut operation = graph.function.body.operations[i].clone();
+        for operand in operation.operands_mut() {
+            *operand = self.operand(body, *operand, need, unit);
+        }
+        operation.outputs = outputs
+            .iter()
+            .map(|&v| {
+                let id = body.value(&operation.name, graph.function.ty(v).clone());
+                body.values.insert(v, id);
+                id
+            })
+            .collect();
+        body.write(operation);
+    }
+
+    fn operand(&mut self, body: &mut Body, value: ValueId, need: &Need, unit: Unit) -> ValueId {
+        if let Some(&known) = body.values.get(&value) {
+            return known;
+        }
+        let graph = self.graph;
+        let key = match graph.maker(value) {
+            _ if need.tables.contains(&value) => Key::Table(value),
+            _ if need.values.contains(&value) => Key::Value(value),
+            Some(maker) => {
+                self.write(body, maker, need, unit);
+                return body.values[&value];
+            }
+            None if unit == Unit::Accelerator && self.options.numbers != DType::F32 => {
+                Key::Staged(value)
+            }
+            None => Key::Value(value),
+        };
+        let surface = self.surface(key);
+        let is_replaced = self.replaced.values().any(|&input| input == value);
+        let access = if is_replaced { Access::Update } else { Access::Read };
+        let ty = self.partition.surfaces[surface].ty.clone();
+        let input = body.input(surface, ty, access);
+        if unit == Unit::Accelerator && graph.is_parameter(value) {
+            body.parameters.push((input, surface));
+        }
+        // The host computes in what the function says.
+        let wanted = graph.function.ty(value).as_tensor().expect("a tensor").dtype;
+        let given = body.function.ty(input).as_tensor().expect("a tensor").dtype;
+        let id =
+            if unit == Unit::Host && given != wanted { body.cast(input, wanted) } else { input };
+        body.values.insert(value, id);
+        id
+    }
+
+    fn write_results(&mut self, body: &mut Body, draft: &Draft) -> Result<(), CompileError> {
+        let graph = self.graph;
+        let outputs = draft.operations.iter().flat_map(|&i| graph.outputs(i)).copied();
+        let mut pairs = Vec::new();
+        for value in outputs {
+            let is_result = graph.function.body.results.contains(&value);
+            if !is_result && !self.needs.crossing.contains(&value) {
+                continue;
+            }
+            let mut id = body.values[&value];
+            if let Some(&input) = self.replaced.get(&value) {
+                let surface = self.surface(Key::Value(input));
+                let Some(&input) = body.inputs.get(&surface) else {
+                    return Err(self.error(value, "the result is not made where its input is read"));
+                };
+                let output = body.result(id);
+                pairs.push((output, body.function.value_name(input).to_owned()));
+                continue;
+            }
+            let surface = self.surface(Key::Value(value));
+            let dtype = self.partition.surfaces[surface].ty.dtype;
+            let made = body.function.ty(id).as_tensor().expect("a tensor").dtype;
+            if draft.unit == Unit::Host && dtype != made {
+                id = body.cast(id, dtype);
+            }
+            let port = body.result(id);
+            body.connections.push(Connection { port, surface, access: Access::Write });
+        }
+        let pairs = pairs.iter().map(|(o, i)| (o.as_str(), i.as_str()));
+        body.function.set_in_place(pairs);
+        Ok(())
+    }
+
+    /// The program of a part, shared with those that are the same.
+    fn finish(&mut self, name: String, unit: Unit, body: Body) -> Result<Part, CompileError> {
+        let Body { mut function, connections, parameters, .. } = body;
+        let mut ports = connections;
+        let mut constants = Vec::new();
+        if unit == Unit::Accelerator {
+            if self.options.numbers == DType::F16 {
+                balance_norm_gradients(&mut function);
+                to_half(&mut function);
+            }
+            match self.options.weights {
+                WeightForm::Inputs => convolutions_to_products(&mut function),
+                WeightForm::Constants => {
+                    biases_apart(&mut function);
+                    constants = bake(&mut function, &parameters);
+                    ports.retain(|c| parameters.iter().all(|&(_, s)| s != c.surface));
+                }
+            }
+        }
+        let options = PipelineOptions::default();
+        let program = optimize(&Program::with_function(function), &options, &mut |_, _| {})?;
+        let known = self.partition.programs.iter().position(|p| *p == program);
+        let program = known.unwrap_or_else(|| {
+            self.partition.programs.push(program);
+            self.partition.programs.len() - 1
+        });
+        Ok(Part { name, unit, program, ports, constants })
+    }
+
+    /// One part that computes every table.
+    fn tables(&mut self) -> Result<Part, CompileError> {
+        let mut body = Body::new();
+        let need = Need::default();
+        for &value in &self.needs.tables {
+            let mut id = self.operand(&mut body, value, &need, Unit::Host);
+            let surface = self.surface(Key::Table(value));
+            let dtype = self.partition.surfaces[surface].ty.dtype;
+            if body.function.ty(id).as_tensor().expect("a tensor").dtype != dtype {
+                id = body.cast(id, dtype);
+            }
+            let port = body.result(id);
+            body.connections.push(Connection { port, surface, access: Access::Write });
+        }
+        self.finish("tables".to_owned(), Unit::Host, body)
+    }
+
+    /// For each accelerator part that reads parameters first, a part that brings them into the
+    /// accelerator's numbers.
+    fn stage(&mut self) -> Result<(), CompileError> {
+        let mut done = vec![false; self.partition.surfaces.len()];
+        for p in 0..self.partition.parts.len() {
+            let part = &self.partition.parts[p];
+            let read = part.ports.iter().map(|c| c.surface);
+            let read = read.chain(part.constants.iter().map(|c| c.surface));
+            let staged: Vec<usize> = read
+                .filter(|&s| self.partition.surfaces[s].role == Role::Staged && !done[s])
+                .collect();
+            if staged.is_empty() {
+                continue;
+            }
+            let name = format!("stage for {}", part.name);
+            let mut body = Body::new();
+            for surface in staged {
+                done[surface] = true;
+                let from = self.known.iter().find(|(_, index)| **index == surface);
+                let Some((&Key::Staged(value), _)) = from else { unreachable!("it is staged") };
+                let input = self.surface(Key::Value(value));
+                let ty = self.partition.surfaces[input].ty.clone();
+                let input = body.input(input, ty, Access::Read);
+                let dtype = self.partition.surfaces[surface].ty.dtype;
+                let narrow = body.cast(input, dtype);
+                let port = body.result(narrow);
+                body.connections.push(Connection { port, surface, access: Access::Write });
+            }
+            let part = self.finish(name, Unit::Host, body)?;
+            self.partition.staging.push(part);
+        }
+        Ok(())
+    }
+}
+
+/// Makes inputs that hold parameters constants of a weight file.
+fn bake(function: &mut Function, parameters: &[(ValueId, usize)]) -> Vec<PartConstant> {
+    let mut weights = Weights::new();
+    let mut constants = Vec::new();
+    let mut operations = Vec::new();
+    for &(input, surface) in parameters {
+        let ty = function.ty(input).as_tensor().expect("a tensor").clone();
+        let zeros = Tensor::zeros(ty.dtype, &ty.shape().expect("a known shape"));
+        let offset = weights.append(WEIGHT_FILE, zeros);
+        let mut operation = Operation::new("const", vec![input]);
+        let name = Value::string(function.value_name(input));
+        operation.attributes.insert("name".to_owned(), name);
+        operation.attributes.insert("val".to_owned(), Value::blob(ty, WEIGHT_FILE, offset));
+        operations.push(operation);
+        constants.push(PartConstant { offset, surface });
+    }
+    function.params.retain(|p| parameters.iter().all(|&(input, _)| input != p.value));
+    function.body.operations.splice(0..0, operations);
+    constants
+}

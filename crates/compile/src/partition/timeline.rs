@@ -1,0 +1,87 @@
+//! In which order parts are asked for, and when each would run if its time were known.
+
+use super::{Access, Part, Partition, Unit};
+
+/// What is done with a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Its program runs.
+    Run,
+    /// Its program runs, to bring parameters into the accelerator's numbers.
+    Stage,
+    /// Its program gets the parameters that are constants of it.
+    Renew,
+}
+
+/// When something would be done, in the unit of the times given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Planned<'a> {
+    /// With which part.
+    pub part: &'a Part,
+    /// What.
+    pub work: Work,
+    /// When it begins.
+    pub begin: f64,
+    /// When it ends.
+    pub end: f64,
+}
+
+impl Partition {
+    /// One run, as each unit is asked for it: what is of one unit is done in this order. With new
+    /// parameters, those of the first part that reads any come before all else, and the others
+    /// right behind it, while the accelerator is at work.
+    pub fn sequence(&self, new_parameters: bool) -> Vec<(Work, &Part)> {
+        let mut sequence = Vec::new();
+        let mut staging =
+            if new_parameters { self.staging.as_slice() } else { Default::default() }.iter();
+        sequence.extend(staging.next().map(|part| (Work::Stage, part)));
+        for part in &self.parts {
+            if part.unit == Unit::Accelerator {
+                sequence.extend(staging.by_ref().map(|part| (Work::Stage, part)));
+            }
+            if new_parameters && !part.constants.is_empty() {
+                sequence.push((Work::Renew, part));
+            }
+            sequence.push((Work::Run, part));
+        }
+        sequence
+    }
+
+    /// When each part of a [`Partition::sequence`] would run, given how long each takes: a unit
+    /// does one thing at a time, and nothing begins before what it reads is there.
+    pub fn timeline(
+        &self,
+        new_parameters: bool,
+        time: &dyn Fn(Work, &Part) -> f64,
+    ) -> Vec<Planned<'_>> {
+        let mut free = [0.0f64; 2];
+        let mut written = vec![0.0f64; self.surfaces.len()];
+        let mut read = written.clone();
+        let sequence = self.sequence(new_parameters).into_iter();
+        sequence
+            .map(|(work, part)| {
+                let constants = part.constants.iter().map(|c| (c.surface, Access::Read));
+                let ports = part.ports.iter().map(|c| (c.surface, c.access));
+                let used: Vec<(usize, Access)> = match work {
+                    Work::Renew => constants.collect(),
+                    Work::Run | Work::Stage => ports.collect(),
+                };
+                let unit = usize::from(part.unit == Unit::Accelerator);
+                let mut begin = free[unit];
+                for &(surface, access) in &used {
+                    begin = begin.max(written[surface]);
+                    if access != Access::Read {
+                        begin = begin.max(read[surface]);
+                    }
+                }
+                let end = begin + time(work, part);
+                for &(surface, access) in &used {
+                    let last = if access == Access::Read { &mut read } else { &mut written };
+                    last[surface] = last[surface].max(end);
+                }
+                free[unit] = end;
+                Planned { part, work, begin, end }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,295 @@
+//! A training step in parts gives what the whole gives, and the accelerator's parts are what a
+//! Neural Engine takes.
+
+use crate::interpreter::Runnable;
+use crate::random::Random;
+use orion_compile::autodiff::{GradientOptions, gradients_with};
+use orion_compile::partition::{
+    Access, Part, Partition, PartitionOptions, Unit, WeightForm, partition,
+};
+use orion_compile::pipeline::{PipelineOptions, optimize};
+use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
+use orion_mil::{Function, WEIGHT_FILE, Weights};
+use orion_models::{
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
+    WeightIndex, program_name,
+};
+use orion_tensor::{DType, Tensor, Tolerance, element_count};
+use std::collections::BTreeMap;
+
+const LAYERS: usize = 3;
+const SEQUENCES: usize = 2;
+const LENGTH: usize = 8;
+
+fn llama() -> LlamaConfig {
+    LlamaConfig {
+        vocab_size: 24,
+        hidden_size: 16,
+        intermediate_size: 24,
+        n_layers: LAYERS,
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 8,
+        max_positions: LENGTH,
+        rope_theta: 1e4,
+        norm_epsilon: 1e-5,
+        tied: true,
+    }
+}
+
+fn networks() -> Vec<(&'static str, Network)> {
+    let l = llama();
+    vec![
+        ("llama", Network::Llama(llama())),
+        ("llama, untied", Network::Llama(LlamaConfig { tied: false, ..llama() })),
+        ("qwen3", Network::Qwen3(Qwen3Config(llama()))),
+        (
+            "gpt2",
+            Network::Gpt2(Gpt2Config {
+                vocab_size: l.vocab_size,
+                hidden_size: l.hidden_size,
+                intermediate_size: 4 * l.hidden_size,
+                n_layers: LAYERS,
+                n_heads: 2,
+                max_positions: LENGTH,
+                norm_epsilon: 1e-5,
+                tied: true,
+            }),
+        ),
+        ("golfwide", Network::GolfWide(golfwide(HeadMap::Repeat))),
+        ("golfwide, tiled", Network::GolfWide(golfwide(HeadMap::Tile))),
+        (
+            "golf-baseline",
+            Network::GolfBaseline(GolfBaselineConfig {
+                vocab_size: l.vocab_size,
+                hidden_size: l.hidden_size,
+                intermediate_size: l.intermediate_size,
+                n_layers: LAYERS,
+                n_heads: l.n_heads,
+                n_kv_heads: l.n_kv_heads,
+                max_positions: LENGTH,
+                rope_theta: 1e4,
+                norm_epsilon: 1e-5,
+                logit_softcap: 30.0,
+                tied: true,
+            }),
+        ),
+    ]
+}
+
+fn golfwide(head_map: HeadMap) -> GolfWideConfig {
+    let l = llama();
+    GolfWideConfig {
+        vocab_size: l.vocab_size,
+        hidden_size: l.hidden_size,
+        intermediate_size: l.intermediate_size,
+        n_layers: LAYERS,
+        n_heads: l.n_heads,
+        n_kv_heads: l.n_kv_heads,
+        head_dim: l.head_dim,
+        max_positions: LENGTH,
+        rope_theta: 1e4,
+        norm_epsilon: 1e-5,
+        head_map,
+    }
+}
+
+/// The gradient program of a network, its parameters, and its tables.
+fn differentiated(
+    network: &Network,
+    [sequences, length]: [usize; 2],
+    accumulate: bool,
+) -> (Function, Vec<String>, Weights) {
+    let mut index = WeightIndex::new();
+    network.add_tables(&mut index, length);
+    let mut program = network.loss(&index, sequences, length);
+    let function = &mut program.functions[0];
+    function.body.results.truncate(1);
+    let names: Vec<String> = network.parameters().iter().map(|p| program_name(&p.name)).collect();
+    let parameters: Vec<&str> = names.iter().map(String::as_str).collect();
+    let options = GradientOptions { loss_scale: Some("loss_scale"), accumulate };
+    *function = gradients_with(function, "loss", &parameters, &options).unwrap();
+    let program = optimize(&program, &PipelineOptions::default(), &mut |_, _| {}).unwrap();
+    (program.functions[0].clone(), names, index.weights().clone())
+}
+
+fn cut(
+    function: &Function,
+    parameters: &[String],
+    layers: usize,
+    numbers: DType,
+    weights: WeightForm,
+) -> Partition {
+    let layers: Vec<String> = (0..layers).map(|i| format!("layer{i}")).collect();
+    let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+    partition(
+        function,
+        &PartitionOptions {
+            layers: &layers,
+            parameters: &parameters,
+            numbers,
+            weights,
+            on_host: &|_, _| false,
+        },
+    )
+    .unwrap()
+}
+
+/// Runs the parts one behind the other; results and what replaced inputs, by name.
+fn run(
+    partition: &Partition,
+    inputs: &BTreeMap<String, Tensor>,
+    files: &Weights,
+) -> BTreeMap<String, Tensor> {
+    let named = |s: &orion_compile::partition::PartSurface| inputs.get(&s.name).cloned();
+    let mut memory: Vec<Option<Tensor>> = partition
+        .surfaces
+        .iter()
+        .map(|s| if s.role == orion_compile::partition::Role::Input { named(s) } else { None })
+        .collect();
+    let all: Vec<&Part> =
+        partition.tables.iter().chain(&partition.staging).chain(&partition.parts).collect();
+    for part in all {
+        let function = &partition.programs[part.program].functions[0];
+        let mut given = BTreeMap::new();
+        for c in part.ports.iter().filter(|c| c.access != Access::Write) {
+            let tensor = memory[c.surface].clone();
+            let name = &partition.surfaces[c.surface].name;
+            given.insert(c.port.clone(), tensor.unwrap_or_else(|| panic!("{}: {name}", part.name)));
+        }
+        let mut weights = files.clone();
+        if !part.constants.is_empty() {
+            weights = Weights::new();
+            for c in &part.constants {
+                weights.insert(WEIGHT_FILE, c.offset, memory[c.surface].clone().unwrap());
+            }
+        }
+        let results = Runnable::new(function).run_with(&given, &weights);
+        let in_place = function.in_place();
+        for (output, tensor) in results {
+            let port = in_place.get(output.as_str()).copied().unwrap_or(&output);
+            let connection = part.ports.iter().find(|c| c.port == port).unwrap();
+            assert_ne!(connection.access, Access::Read, "{}", part.name);
+            memory[connection.surface] = Some(tensor);
+        }
+    }
+    let surfaces = partition.surfaces.iter().zip(memory);
+    surfaces.filter_map(|(s, tensor)| Some((s.name.clone(), tensor?))).collect()
+}
+
+fn inputs(function: &Function, vocab: usize) -> BTreeMap<String, Tensor> {
+    let mut random = Random::new(5);
+    let tensor = |p: &orion_mil::Param| {
+        let ty = function.ty(p.value).as_tensor().unwrap();
+        let (name, shape) = (function.value_name(p.value).to_owned(), ty.shape().unwrap());
+        let count = element_count(&shape);
+        let tensor = match ty.dtype {
+            DType::I32 => {
+                let ids: Vec<i32> = (0..count).map(|_| random.below(vocab) as i32).collect();
+                Tensor::from_slice(&shape, &ids)
+            }
+            _ => {
+                let near = if shape.len() == 1 { 1.0 } else { 0.0 };
+                let numbers = random.numbers(count, near - 0.4, near + 0.4);
+                let numbers: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
+                Tensor::from_slice(&shape, &numbers)
+            }
+        };
+        (name, tensor)
+    };
+    function.params.iter().map(tensor).collect()
+}
+
+#[test]
+fn parts_together_give_what_the_whole_gives() {
+    for (name, network) in networks() {
+        for accumulate in [false, true] {
+            let (function, parameters, weights) =
+                differentiated(&network, [SEQUENCES, LENGTH], accumulate);
+            let inputs = inputs(&function, network.vocab_size());
+            let whole = Runnable::new(&function).run_with(&inputs, &weights);
+            let in_place = function.in_place();
+            for form in [WeightForm::Inputs, WeightForm::Constants] {
+                let parts = cut(&function, &parameters, LAYERS, DType::F32, form);
+                let together = run(&parts, &inputs, &weights);
+                for (result, tensor) in &whole {
+                    let known = in_place.get(result.as_str()).copied().unwrap_or(result);
+                    let actual = together[known].to_f64_vec();
+                    let checked = Tolerance::F32Accum.check(&actual, &tensor.to_f64_vec());
+                    assert!(checked.is_ok(), "{name}, {form:?}: {result}: {checked:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The host has work of a layer as soon as the accelerator has left it.
+#[test]
+fn parts_come_in_an_order_that_leaves_both_units_work() {
+    let (function, parameters, _) = differentiated(&networks()[0].1, [1, LENGTH], false);
+    let parts = cut(&function, &parameters, LAYERS, DType::F16, WeightForm::Inputs);
+    let names: Vec<&str> = parts.parts.iter().map(|p| &*p.name).collect();
+    let expected = [
+        "outside",
+        "layer0 forward",
+        "layer1 forward",
+        "layer2 forward",
+        "outside 2",
+        "outside gradients",
+        "layer2 backward",
+        "layer2 gradients",
+        "layer1 backward",
+        "layer1 gradients",
+        "layer0 backward",
+        "layer0 gradients",
+        "outside gradients 2",
+    ];
+    assert_eq!(names, expected);
+    let staged: Vec<&str> = parts.staging.iter().map(|p| &*p.name).collect();
+    let expected =
+        ["stage for layer0 forward", "stage for layer1 forward", "stage for layer2 forward"];
+    assert_eq!(staged, expected);
+    // With a unit of time for each, only the first and last parts find the other unit idle.
+    let planned = parts.timeline(true, &|_, _| 1.0);
+    let ends = planned.iter().map(|p| p.end).fold(0.0, f64::max);
+    assert_eq!(planned.len(), 16);
+    assert_eq!(ends, 11.0, "{planned:?}");
+}
+
+#[test]
+fn layers_of_one_shape_share_their_programs() {
+    for (name, network) in networks() {
+        let (function, parameters, _) = differentiated(&network, [1, LENGTH], false);
+        let parts = cut(&function, &parameters, LAYERS, DType::F16, WeightForm::Inputs);
+        let runs = |unit| parts.parts.iter().filter(|p| p.unit == unit).count();
+        // Blocks of the baseline have what others do not: they are handed on across the middle.
+        let shared = if name == "golf-baseline" { 6 } else { 2 };
+        assert!(parts.programs_of(Unit::Accelerator).len() <= shared, "{name}");
+        assert!(shared > 2 || runs(Unit::Accelerator) == 2 * LAYERS, "{name}");
+    }
+}
+
+/// No chip refuses what it is given; but an M1 takes no constants in products of matrices, which
+/// the backward pass has.
+#[test]
+fn the_engines_take_the_accelerators_programs() {
+    for (name, network) in networks() {
+        let (function, parameters, _) = differentiated(&network, [1, 64], false);
+        for form in [WeightForm::Inputs, WeightForm::Constants] {
+            let parts = cut(&function, &parameters, LAYERS, DType::F16, form);
+            for chip in Chip::all() {
+                let target = Target { chip, os: Os::V27, route: Route::Direct };
+                let on_m1 = chip.generation == Generation::M1 && form == WeightForm::Constants;
+                for program in parts.programs_of(Unit::Accelerator) {
+                    let findings = lint(program, None, &target);
+                    let refused: Vec<_> = findings
+                        .iter()
+                        .filter(|f| f.severity == Severity::Refused)
+                        .filter(|f| !(on_m1 && f.rule.code == "ANE054"))
+                        .collect();
+                    assert!(refused.is_empty(), "{name}, {form:?} on {chip}: {refused:#?}");
+                }
+            }
+        }
+    }
+}
