@@ -143,7 +143,7 @@ impl Trainer {
             if config.adapter.rank > 0 {
                 let base = Base::new(&config, model)?;
                 let initial = initialize_each(base.parameters(), config.train.seed);
-                (Subject::Adapter(base), initial)
+                (Subject::Adapter(Box::new(base)), initial)
             } else {
                 (Subject::Weights(model.network), model.parameters)
             }
@@ -163,7 +163,8 @@ impl Trainer {
     /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
     pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
         let subject = if config.adapter.rank > 0 {
-            Subject::Adapter(Base::new(&config, load_model(Path::new(&config.model.weights))?)?)
+            let model = load_model(Path::new(&config.model.weights))?;
+            Subject::Adapter(Box::new(Base::new(&config, model)?))
         } else {
             Subject::Weights(config.model.network()?)
         };
@@ -226,7 +227,7 @@ impl Trainer {
         let specs = subject.parameters().into_iter();
         let parameters = specs.map(|spec| Parameter::new(spec, initial, moments)).collect();
         let base = match subject {
-            Subject::Adapter(base) => Some(base),
+            Subject::Adapter(base) => Some(*base),
             Subject::Weights(_) => None,
         };
         fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
@@ -644,7 +645,7 @@ enum Subject {
     /// All weights of a network.
     Weights(Network),
     /// An adapter over a model.
-    Adapter(Base),
+    Adapter(Box<Base>),
 }
 
 impl Subject {
