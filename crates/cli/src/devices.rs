@@ -4,6 +4,7 @@ pub(crate) mod neural_engine;
 
 use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
+use crate::printer::Printer;
 pub(crate) use orion_cpu::Precision as Products;
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
@@ -55,6 +56,30 @@ pub(crate) fn device(choice: &DeviceChoice, products: Products) -> Result<Arc<dy
         lower_priority()?;
     }
     device_named(&choice.device, choice.threads, products)
+}
+
+/// The device that was chosen, for the programs of a model. They look up tokens and write caches at
+/// computed places, which the Neural Engine refuses; beside its model a host does that, and it is
+/// said.
+///
+/// # Errors
+/// Those of [`device`].
+pub(crate) fn model_device(
+    choice: &DeviceChoice,
+    products: Products,
+    printer: &Printer,
+) -> Result<Arc<dyn Device>> {
+    let Some(Ok(chip)) = choice.device.strip_prefix("ane-model:").map(str::parse) else {
+        return device(choice, products);
+    };
+    if choice.low_priority {
+        lower_priority()?;
+    }
+    printer.say(format_args!(
+        "{}: what the Neural Engine refuses runs on the CPU beside it; orion lint says what and why",
+        choice.device
+    ));
+    Ok(Arc::new(AneModel::with_host_part(chip)))
 }
 
 /// How far the process gives way with `--low-priority`: its share of a contended processor falls
