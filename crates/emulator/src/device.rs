@@ -60,12 +60,13 @@ impl AneModel {
     /// The same with what the engine refuses computed by a host beside it: whole numbers, lookups
     /// and slices at computed places. Programs of models have those. `explain` says which.
     pub fn with_host_part(chip: Chip) -> Self {
-        Self { has_host_part: true, ..Self::with_dense_surfaces(chip) }
+        Self { has_host_part: true, ..Self::new(chip, Route::Direct).with_dense_surfaces() }
     }
 
-    /// The engine's own way, bound to dense memory: for a host that moves rows itself.
-    pub(crate) fn with_dense_surfaces(chip: Chip) -> Self {
-        Self { surfaces: Surfaces::Dense, ..Self::new(chip, Route::Direct) }
+    /// The same bound to dense memory, in the order of the program: for a host that moves rows
+    /// itself.
+    pub fn with_dense_surfaces(self) -> Self {
+        Self { surfaces: Surfaces::Dense, ..self }
     }
 
     /// From a device's name, such as `ane-model:m4` or `ane-model:m4-pro:core-ml`.

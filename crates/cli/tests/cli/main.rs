@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod convert;
 mod documentation;
+mod documented;
 mod errors;
 mod estimate;
 mod generation;

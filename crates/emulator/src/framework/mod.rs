@@ -20,7 +20,7 @@ use artifact::Artifact;
 use ledger::{Kind, Ledger, Token};
 use memory::{gather, spread};
 use orion_ane::{Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host};
-use orion_device::{Chip, Os};
+use orion_device::{Chip, Os, Route};
 use orion_runtime::{Bindings, Device, Executable, PortKind, Surface};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -119,7 +119,7 @@ impl StandIn {
     /// A compiled program as something that runs.
     fn runnable(&self, artifact: &Artifact) -> Result<Runnable, String> {
         let bundle = artifact.bundle()?;
-        let device = AneModel::with_dense_surfaces(self.shared.chip);
+        let device = AneModel::new(self.shared.chip, Route::Direct).with_dense_surfaces();
         let program =
             device.compile(&bundle.program, &bundle.weights).map_err(|e| e.to_string())?;
         let ports = &program.signature().ports;

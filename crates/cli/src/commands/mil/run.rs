@@ -1,7 +1,7 @@
 use super::inputs::Inputs;
 use super::shapes::sized;
 use crate::arguments::{Format, MilRun, ToleranceName};
-use crate::devices::{Products, device, device_named};
+use crate::devices::{Products, device_named, program_device};
 use crate::exit::Exit;
 use crate::failure::{Context, Result};
 use crate::printer::Printer;
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     let function = arguments.function.as_deref();
     let classes = bundle.program.main().and_then(classes);
     bundle.program = sized(&bundle.program, function, &arguments.shape, &inputs)?;
-    let device = device(&arguments.device, Products::F32)?;
+    let device = program_device(&arguments.device)?;
     let outputs = execute(&*device, &bundle, &inputs, arguments.report, printer)?;
     if let Some(directory) = &arguments.output_dir {
         std::fs::create_dir_all(directory).context(directory.display())?;
