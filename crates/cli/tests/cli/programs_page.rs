@@ -51,7 +51,7 @@ fn commands_print_what_the_page_says() {
     }
     assert!(
         page == written,
-        "docs/programs.md is not current: ORION_BLESS=1 cargo test -p orion documented"
+        "docs/programs.md is not current: ORION_BLESS=1 cargo test -p orion programs_page"
     );
     // What was fixed computes the same.
     let read = |name: &str| std::fs::read(place.path(name)).unwrap();
