@@ -43,8 +43,11 @@ pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
                 }
             }
             Format::Json => {
-                let class = class(classes.as_ref(), &outputs).map(|(_, label)| label);
-                printer.data_line(json!({ "outputs": summaries(&outputs), "class": class }))?;
+                let mut told = json!({ "outputs": summaries(&outputs) });
+                if let Some((_, label)) = class(classes.as_ref(), &outputs) {
+                    told["class"] = label.into();
+                }
+                printer.data_line(told)?;
             }
         }
         return Ok(Exit::Success);
