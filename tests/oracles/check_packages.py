@@ -47,7 +47,7 @@ def check(path):
     for name, function in written.items():
         block = function.block_specializations[function.opset]
         mine = collections.Counter(o.type for o in operations(block))
-        theirs = collections.Counter(o.op_type for o in read.functions[name].operations)
+        theirs = collections.Counter(o.op_type for o in operations(read.functions[name]))
         # coremltools makes constants of arguments and drops those that nothing reads.
         del mine["const"], theirs["const"]
         if mine != theirs:

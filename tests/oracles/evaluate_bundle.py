@@ -2,13 +2,13 @@
 """Evaluates a .mlpackage with numpy and PyTorch, independently of Orion, and prints a few numbers of
 each output as JSON: what `crates/testing/tests/bundles.rs` compares with.
 
-    evaluate_bundle.py PACKAGE.mlpackage > results/NAME.json
+    evaluate_bundle.py PACKAGE.mlpackage [OFFSET] > results/NAME.json
 
 Needs coremltools 9.0 (to read protobufs and weights, nothing else), numpy and torch. A compiled
 model is made a package first: orion mil convert MODEL.mlmodelc MODEL.mlpackage.
 
 Inputs are waves that any language can compute: element i of the input at place p (by name) is
-sin(0.37 i + p) / 2. Every result is rounded to the type that the program declares.
+sin(0.37 i + p) / 2, plus the offset; open sizes are the model's default. Every result is rounded to the type that the program declares.
 """
 import json
 import math
@@ -173,17 +173,53 @@ OPS = {
 }
 
 
-def main():
-    model = ct.models.MLModel(sys.argv[1], skip_model_load=True)
-    weights, function = model.weights_dir, model.get_spec().mlProgram.functions["main"]
-    values, declared = {}, {}
-    inputs = sorted(function.inputs, key=lambda i: i.name)
-    for place, given in enumerate(inputs):
-        ty = given.type.tensorType
-        shape = [d.constant.size for d in ty.dimensions]
-        wave = np.sin(0.37 * np.arange(np.prod(shape)) + place) / 2
-        values[given.name] = wave.astype(DTYPES[ty.dataType]).reshape(shape)
-    block = function.block_specializations[function.opset]
+def list_scatter(a):
+    items = list(a["ls"])
+    for index, item in zip(a["indices"], a["value"]):
+        items += [None] * (int(index) + 1 - len(items))
+        items[int(index)] = item
+    return Items(items)
+
+
+def list_write(a):
+    items = list(a["ls"])
+    items += [None] * (int(a["index"]) + 1 - len(items))
+    items[int(a["index"])] = a["value"]
+    return Items(items)
+
+
+class Items(list):
+    """A list of tensors, as opposed to several results."""
+
+
+def split(a):
+    sizes = [int(n) for n in a["split_sizes"]] if "split_sizes" in a else None
+    cuts = np.cumsum(sizes)[:-1] if sizes else int(a["num_splits"])
+    return np.split(a["x"], cuts, int(a["axis"]))
+
+
+def matmul(a):
+    x, y = (np.asarray(a[k], dtype=np.float64) for k in "xy")
+    x = np.swapaxes(x, -1, -2) if a.get("transpose_x", False) else x
+    y = np.swapaxes(y, -1, -2) if a.get("transpose_y", False) else y
+    return x @ y
+
+
+OPS |= {
+    "make_list": lambda a: Items([None] * int(a.get("init_length", 1))),
+    "list_scatter": list_scatter, "list_write": list_write,
+    "list_read": lambda a: a["ls"][int(a["index"])],
+    "list_gather": lambda a: np.stack([a["ls"][int(i)] for i in a["indices"]]),
+    "list_length": lambda a: np.int32(len(a["ls"])),
+    "shape": lambda a: np.array(a["x"].shape, dtype=np.int32), "matmul": matmul, "split": split,
+    "less": lambda a: a["x"] < a["y"], "tanh": unary(np.tanh), "reduce_mean": reduce(np.mean),
+    "range_1d": lambda a: np.arange(int(a["start"]), int(a["end"]), int(a["step"]), dtype=np.int32),
+}
+SEVERAL = {"values", "loop_vars", "elem_shape"}
+
+
+def run(block, values, weights):
+    """Runs the operations of a block; what they compute is added to `values`."""
     for operation in block.operations:
         if operation.type == "const":
             values[operation.outputs[0].name] = constant(operation.attributes["val"], weights)
@@ -194,12 +230,42 @@ def main():
                 values[b.name] if b.WhichOneof("binding") == "name" else constant(b.value, weights)
                 for b in argument.arguments
             ]
-            arguments[key] = bound if key == "values" else bound[0]
-        results = OPS[operation.type](arguments)
-        results = results if isinstance(results, list) else [results]
+            arguments[key] = bound if key in SEVERAL else bound[0]
+        if operation.type == "while_loop":
+            condition, body = operation.blocks
+            results = arguments["loop_vars"]
+            while True:
+                inner = dict(values) | {i.name: v for i, v in zip(condition.inputs, results)}
+                run(condition, inner, weights)
+                if not inner[condition.outputs[0]]:
+                    break
+                inner = dict(values) | {i.name: v for i, v in zip(body.inputs, results)}
+                run(body, inner, weights)
+                results = [inner[name] for name in body.outputs]
+        else:
+            results = OPS[operation.type](arguments)
+            results = results if isinstance(results, list) and not isinstance(results, Items) else [results]
         for output, result in zip(operation.outputs, results):
-            dtype = DTYPES[output.type.tensorType.dataType]
-            values[output.name] = np.asarray(result).astype(dtype)
+            if isinstance(result, Items):
+                values[output.name] = result
+            else:
+                values[output.name] = np.asarray(result).astype(DTYPES[output.type.tensorType.dataType])
+
+
+def main():
+    offset = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    model = ct.models.MLModel(sys.argv[1], skip_model_load=True)
+    weights, spec = model.weights_dir, model.get_spec()
+    function = spec.mlProgram.functions["main"]
+    default = {i.name: list(i.type.multiArrayType.shape) for i in spec.description.input}
+    values = {}
+    inputs = sorted(function.inputs, key=lambda i: i.name)
+    for place, given in enumerate(inputs):
+        shape = default[given.name]
+        wave = offset + np.sin(0.37 * np.arange(np.prod(shape)) + place) / 2
+        values[given.name] = wave.astype(DTYPES[given.type.tensorType.dataType]).reshape(shape)
+    block = function.block_specializations[function.opset]
+    run(block, values, weights)
     told = {}
     for name in block.outputs:
         flat = values[name].astype(np.float64).reshape(-1)

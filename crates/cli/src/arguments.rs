@@ -621,6 +621,14 @@ pub(crate) struct MilRun {
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,
 
+    /// The sizes of an input that the program leaves open, as in `audio=1x16000`; may be repeated
+    #[arg(long, value_name = "NAME=SIZES")]
+    pub(crate) shape: Vec<String>,
+
+    /// Which function to run, of several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+
     /// Write every output to this directory as NAME.npy
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,

@@ -5,6 +5,7 @@ pub(crate) mod two;
 
 use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
+use crate::printer::Printer;
 pub(crate) use orion_cpu::Precision as Products;
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
@@ -46,7 +47,7 @@ pub(crate) fn kept(precision: Option<Precision>) -> (Products, WeightStorage) {
     precision.map_or_else(Default::default, |p| (p.products(), p.storage()))
 }
 
-/// The device that was chosen.
+/// The device that was chosen, bound to dense memory.
 ///
 /// # Errors
 /// When there is no such device on this machine; it is never replaced by another. When the
@@ -55,7 +56,56 @@ pub(crate) fn device(choice: &DeviceChoice, products: Products) -> Result<Arc<dy
     if choice.low_priority {
         lower_priority()?;
     }
+    if choice.device.starts_with(ANE_MODEL) {
+        return Ok(Arc::new(ane_model(&choice.device)?.with_dense_surfaces()));
+    }
     device_named(&choice.device, choice.threads, products)
+}
+
+/// The device that was chosen, with the memory that it has of its own.
+///
+/// # Errors
+/// Those of [`device`].
+pub(crate) fn program_device(choice: &DeviceChoice) -> Result<Arc<dyn Device>> {
+    if choice.low_priority {
+        lower_priority()?;
+    }
+    device_named(&choice.device, choice.threads, Products::F32)
+}
+
+/// What names of models of the Neural Engine begin with.
+const ANE_MODEL: &str = "ane-model";
+
+fn ane_model(name: &str) -> Result<AneModel> {
+    AneModel::from_name(name).map_err(|message| {
+        Failure::usage(format!("{name}: {message}")).hint(
+            "write ane-model:CHIP, as in ane-model:m4, or ane-model:CHIP:core-ml to compute what the Neural Engine does not take as Core ML would",
+        )
+    })
+}
+
+/// The device that was chosen, for the programs of a model. They look up tokens and write caches at
+/// computed places, which the Neural Engine refuses; beside its model a host does that, and it is
+/// said.
+///
+/// # Errors
+/// Those of [`device`].
+pub(crate) fn model_device(
+    choice: &DeviceChoice,
+    products: Products,
+    printer: &Printer,
+) -> Result<Arc<dyn Device>> {
+    let Some(Ok(chip)) = choice.device.strip_prefix("ane-model:").map(str::parse) else {
+        return device(choice, products);
+    };
+    if choice.low_priority {
+        lower_priority()?;
+    }
+    printer.say(format_args!(
+        "{}: what the Neural Engine refuses runs on the CPU beside it; orion lint says what and why",
+        choice.device
+    ));
+    Ok(Arc::new(AneModel::with_host_part(chip)))
 }
 
 /// How far the process gives way with `--low-priority`: its share of a contended processor falls
@@ -95,14 +145,7 @@ pub(crate) fn device_named(
             Products::F32 => Arc::new(Reference),
             other => Arc::new(Reference.with_precision(other)),
         }),
-        name if name.starts_with("ane-model") => {
-            let model = AneModel::from_name(name).map_err(|message| {
-                Failure::usage(format!("{name}: {message}")).hint(
-                    "write ane-model:CHIP, as in ane-model:m4, or ane-model:CHIP:core-ml to compute what the Neural Engine does not take as Core ML would",
-                )
-            })?;
-            Ok(Arc::new(model))
-        }
+        name if name.starts_with(ANE_MODEL) => Ok(Arc::new(ane_model(name)?)),
         name if neural_engine::is_meant(name) => neural_engine::device(name),
         other => Err(Failure::usage(format!("there is no device `{other}`"))
             .hint(format!("devices are auto, {}, and on Macs {OF_MACS}", NAMES.join(", ")))),

@@ -1,6 +1,7 @@
 //! The device `cpu`: compiles a program to a plan, and runs plans.
 #![expect(unsafe_code, reason = "computes pointers into the arena and into bound surfaces")]
 
+use crate::interpreted::Interpreted;
 use crate::kernels::Pointers;
 use crate::kernels::gemm::{Lent, Workspace};
 use crate::kernels::isa::Isa;
@@ -8,8 +9,8 @@ use crate::plan::{Home, Plan, plan};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::steps::Context;
-use orion_mil::typed::analyze;
-use orion_mil::{Diagnostic, Function, Program, Type, Weights, hoist_literals, verify};
+use orion_mil::typed::{analyze, is_static};
+use orion_mil::{Diagnostic, Function, Program, Weights, runnable, verify};
 use orion_runtime::{
     Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature, StepInfo,
 };
@@ -81,8 +82,6 @@ impl Device for Cpu {
         format!("{} threads, {}; {products}", self.pool.threads(), self.isa.name())
     }
 
-    /// # Errors
-    /// Nested blocks (`cond`, `while_loop`) are [`ErrorKind::Unsupported`].
     fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
         let invalid =
             |diagnostics| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, diagnostics);
@@ -93,10 +92,10 @@ impl Device for Cpu {
         let main = program
             .main()
             .ok_or_else(|| Error::new(ErrorKind::InvalidProgram, NAME, "no function `main`"))?;
-        let function = hoist_literals(main);
-        let problems = unsupported(&function);
-        if !problems.is_empty() {
-            return Err(Error::with_diagnostics(ErrorKind::Unsupported, NAME, problems));
+        let function = runnable(main);
+        if !is_static(&function) {
+            let program = Interpreted::new(&function, weights, self.precision, NAME)?;
+            return Ok(Box::new(program));
         }
         let ops = analyze(&function).map_err(invalid)?;
         let signature = Signature::dense(&function, NAME)?;
@@ -116,29 +115,6 @@ fn at(function: &Function, operation: usize, message: String) -> Diagnostic {
     let outputs: Vec<&str> = operation.outputs.iter().map(|&v| function.value_name(v)).collect();
     let place = format!("{} -> {}", operation.name, outputs.join(", "));
     Diagnostic { function: function.name.clone(), place, message }
-}
-
-/// Everything in a function that this device cannot run.
-fn unsupported(function: &Function) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
-    for (i, operation) in function.body.operations.iter().enumerate() {
-        if !operation.blocks.is_empty() {
-            let message = "nested blocks are not supported by this device".to_owned();
-            problems.push(at(function, i, message));
-        }
-        if operation.const_value().is_some() {
-            continue;
-        }
-        for &output in &operation.outputs {
-            let known = matches!(function.ty(output), Type::Tensor(ty) if ty.shape().is_some());
-            if !known {
-                let (name, ty) = (function.value_name(output), function.ty(output));
-                let message = format!("the size of `{name}`, {ty}, is not known before running");
-                problems.push(at(function, i, message));
-            }
-        }
-    }
-    problems
 }
 
 /// A plan with its memory.

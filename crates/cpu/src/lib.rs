@@ -7,6 +7,7 @@
 
 mod device;
 mod explain;
+mod interpreted;
 mod kernels;
 pub mod machine;
 mod plan;

@@ -4,11 +4,12 @@
 //! compared with, so it has nothing in it that would have to be compared with something else.
 
 use crate::Precision;
+use crate::interpreted::Interpreted;
 use orion_mil::evaluate::evaluate;
-use orion_mil::typed::analyze;
+use orion_mil::typed::{analyze, is_static};
 use orion_mil::{
     Block, Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights, fold,
-    hoist_literals, verify,
+    runnable, verify,
 };
 use orion_runtime::{
     Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature, Surface,
@@ -45,8 +46,6 @@ impl Device for Reference {
         RoundingReference::default().description()
     }
 
-    /// # Errors
-    /// Nested blocks (`cond`, `while_loop`) are [`ErrorKind::Unsupported`].
     fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
         RoundingReference::default().compile(program, weights)
     }
@@ -65,8 +64,6 @@ impl Device for RoundingReference {
         format!("naive interpreter on one core; sums in f64, the definition of every op{products}")
     }
 
-    /// # Errors
-    /// Nested blocks (`cond`, `while_loop`) are [`ErrorKind::Unsupported`].
     fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
         let invalid =
             |diagnostics| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, diagnostics);
@@ -77,18 +74,11 @@ impl Device for RoundingReference {
         let main = program
             .main()
             .ok_or_else(|| Error::new(ErrorKind::InvalidProgram, NAME, "no function `main`"))?;
-        let function = hoist_literals(main);
-
-        let nested = function.body.operations.iter().filter(|o| !o.blocks.is_empty());
-        let unsupported: Vec<Diagnostic> = nested
-            .map(|operation| {
-                at(&function, operation, "nested blocks are not supported by this device")
-            })
-            .collect();
-        if !unsupported.is_empty() {
-            return Err(Error::with_diagnostics(ErrorKind::Unsupported, NAME, unsupported));
+        let function = runnable(main);
+        if !is_static(&function) {
+            let program = Interpreted::new(&function, weights, self.precision, NAME)?;
+            return Ok(Box::new(program));
         }
-
         let ops = analyze(&function).map_err(invalid)?;
         let signature = Signature::dense(&function, NAME)?;
         let output_types = known_types(&function)?;
@@ -313,7 +303,7 @@ impl Executable for Interpreter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orion_mil::{Builder, Value, WEIGHT_FILE};
+    use orion_mil::{Builder, WEIGHT_FILE};
     use orion_tensor::DType;
 
     fn floats(shape: &[usize]) -> TensorType {
@@ -442,25 +432,5 @@ mod tests {
         let mut bindings = Bindings::new();
         bindings.input("x", &x).output("y", &mut y);
         assert_eq!(executable.run(&mut bindings).unwrap_err().kind(), ErrorKind::Binding);
-    }
-
-    #[test]
-    fn nested_blocks_are_refused_by_name() {
-        let mut b = Builder::new("main");
-        let x = b.input("x", floats(&[1]));
-        let mut function = b.finish(&[x]);
-        let pred = function.values.push("pred", orion_mil::Type::scalar(DType::Bool));
-        let mut constant = Operation::new("const", vec![pred]);
-        constant.attributes.insert("val".into(), Value::bool(true));
-        let y = function.values.push("y", floats(&[1]).into());
-        let mut cond = Operation::new("cond", vec![y]);
-        cond.inputs.insert("pred".into(), pred.into());
-        let branch = || Block { results: vec![x], ..Block::default() };
-        cond.blocks = vec![branch(), branch()];
-        function.body.operations = vec![constant, cond];
-        function.body.results = vec![y];
-        let error = compile(function, &Weights::new()).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert!(error.to_string().contains("cond -> y"), "{error}");
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::accumulator::{Events, products};
 use crate::activation;
+use crate::contraction::{conv_transpose, einsum};
 use crate::number::round_to_f16;
 use orion_mil::evaluate::evaluate;
-use orion_mil::op::{Binary, Reduction};
+use orion_mil::op::{Binary, Reduction, Spatial};
 use orion_mil::{Op, TensorType, Type};
 use orion_tensor::{DType, Tensor, row_major_strides};
 
@@ -69,6 +70,25 @@ pub(crate) fn compute(
             let window = Window { strides, pads, dilations };
             let (x, w) = ((floats(0), narrow[0].shape()), (floats(1), narrow[1].shape()));
             one(convolution(x, w, bias.as_deref(), &window, *groups, flushes, &mut events))
+        }
+        Op::Einsum { values, equation } => {
+            let (x, shape) = (floats(0), narrow[0].shape());
+            let computed = (values.len() == 2)
+                .then(|| {
+                    let y = floats(1);
+                    einsum(equation, (&x, shape), (&y, narrow[1].shape()), flushes, &mut events)
+                })
+                .flatten();
+            match computed {
+                Some(values) => one(values),
+                None => otherwise(op, &narrow, types)?,
+            }
+        }
+        Op::Spatial(spatial @ Spatial::ConvTranspose { bias, .. }) => {
+            let bias = bias.map(|_| floats(2));
+            let (x, w) = (floats(0), floats(1));
+            let (x, w) = ((&x[..], narrow[0].shape()), (&w[..], narrow[1].shape()));
+            one(conv_transpose(spatial, x, w, bias.as_deref(), flushes, &mut events))
         }
         Op::Attention { mask, .. } => {
             let mask = mask.filter(|_| engine.reads_masks).map(|_| &operands[3]);

@@ -1,40 +1,73 @@
 use crate::accumulator::Events;
 use crate::bytes::{InBytes, byte_convolutions};
 use crate::compute::{Engine, compute, convolve_bytes, known};
-use orion_device::{Chip, Finding, Generation, Os, Route, Severity, Target, lint};
+use orion_device::{Chip, Finding, Generation, Os, Route, Severity, SurfaceLayout, Target, lint};
 use orion_mil::evaluate::evaluate;
 use orion_mil::typed::analyze;
 use orion_mil::{
-    Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights, fold,
-    hoist_literals, verify,
+    Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights, fold, runnable,
+    verify,
 };
 use orion_runtime::{
     Bindings, Bound, Device, Error, ErrorKind, Executable, NumericEvents, Port, PortKind,
     Signature, Surface,
 };
-use orion_tensor::Tensor;
+use orion_tensor::{DType, Tensor};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The device `ane-model:CHIP`.
 ///
-/// As `ane-model:m4` it takes whole programs and refuses what the engine's compiler refuses. As
+/// As `ane-model:m4` it takes whole programs and refuses what the engine's compiler refuses; its
+/// surfaces are those of compiled models, rows of 64 bytes in the order of names. As
 /// `ane-model:m4:core-ml` operations that the engine does not take are computed by their
 /// definition, as Core ML would on the CPU; `explain` says which.
 pub struct AneModel {
     name: String,
     target: Target,
+    surfaces: Surfaces,
+    /// Whether operations that the engine refuses are computed beside it, on the host.
+    has_host_part: bool,
     /// Programs that are compiled and not dropped.
     live: Arc<AtomicUsize>,
+}
+
+/// The rule about types of inputs and outputs.
+const PORT_TYPE: &str = "ANE022";
+
+/// What memory programs are bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surfaces {
+    /// Row-major without gaps, in the order of the program: somebody else moves them.
+    Dense,
+    /// As the compiled model has them.
+    Hardware,
 }
 
 impl AneModel {
     /// The model of a chip under the newest system that is known.
     pub fn new(chip: Chip, route: Route) -> Self {
-        let suffix = if route == Route::CoreMl { ":core-ml" } else { "" };
+        let (suffix, surfaces) = match route {
+            Route::CoreMl => (":core-ml", Surfaces::Dense),
+            Route::Direct => ("", Surfaces::Hardware),
+        };
         let name = format!("ane-model:{}{suffix}", chip.id());
-        Self { name, target: Target { chip, os: Os::V27, route }, live: Arc::default() }
+        let target = Target { chip, os: Os::V27, route };
+        Self { name, target, surfaces, has_host_part: false, live: Arc::default() }
+    }
+
+    /// The same with what the engine refuses computed by a host beside it: whole numbers, lookups
+    /// and slices at computed places. Programs of models have those. `explain` says which.
+    pub fn with_host_part(chip: Chip) -> Self {
+        Self { has_host_part: true, ..Self::new(chip, Route::Direct).with_dense_surfaces() }
+    }
+
+    /// The same bound to dense memory, in the order of the program: for a host that moves rows
+    /// itself.
+    pub fn with_dense_surfaces(self) -> Self {
+        Self { surfaces: Surfaces::Dense, ..self }
     }
 
     /// From a device's name, such as `ane-model:m4` or `ane-model:m4-pro:core-ml`.
@@ -64,6 +97,27 @@ impl AneModel {
             })
             .collect();
         Error::with_diagnostics(ErrorKind::Unsupported, &self.name, diagnostics)
+    }
+
+    /// Whether a host beside the engine does what a finding is about: an operation that is not
+    /// supported, or an input of a type that the engine does not take.
+    fn is_host_s(&self, finding: &Finding) -> bool {
+        let of_operation = finding.rule.about_support && finding.value.is_some();
+        self.has_host_part && (of_operation || finding.rule.code == PORT_TYPE)
+    }
+
+    /// Which operations do not run on the engine, by the first value they define.
+    fn elsewhere(&self, function: &Function, findings: &[Finding]) -> Vec<bool> {
+        let is_off = |f: &&Finding| {
+            f.severity == Severity::FallsBack
+                || (f.severity == Severity::Refused && f.is_failure() && self.is_host_s(f))
+        };
+        let off: HashSet<&str> =
+            findings.iter().filter(is_off).filter_map(|f| f.value.as_deref()).collect();
+        let is_off = |o: &Operation| {
+            o.outputs.first().is_some_and(|&v| off.contains(function.value_name(v)))
+        };
+        function.body.operations.iter().map(is_off).collect()
     }
 
     /// Counts a program, unless there are too many.
@@ -98,6 +152,7 @@ impl Device for AneModel {
 
     fn description(&self) -> String {
         let rest = match self.target.route {
+            Route::Direct if self.has_host_part => "what its compiler refuses runs on the CPU",
             Route::Direct => "refuses what its compiler refuses",
             Route::CoreMl => "the rest as Core ML would on the CPU",
         };
@@ -116,19 +171,22 @@ impl Device for AneModel {
             return Err(invalid(problems));
         }
         let findings = lint(program, Some(weights), &self.target);
-        let refused: Vec<&Finding> =
-            findings.iter().filter(|f| f.severity == Severity::Refused && f.is_failure()).collect();
+        let refused = findings.iter().filter(|f| f.severity == Severity::Refused && f.is_failure());
+        let refused: Vec<&Finding> = refused.filter(|f| !self.is_host_s(f)).collect();
         if !refused.is_empty() {
             return Err(self.refusal(&refused));
         }
         let main = program.main().ok_or_else(|| {
             Error::new(ErrorKind::InvalidProgram, &self.name, "no function `main`")
         })?;
-        let function = hoist_literals(main);
+        let function = runnable(main);
         let ops = analyze(&function)
             .map_err(|d| Error::with_diagnostics(ErrorKind::Unsupported, &self.name, d))?;
-        let signature = Signature::dense(&function, &self.name)?;
-        let elsewhere = elsewhere(&function, &findings);
+        let mut signature = Signature::dense(&function, &self.name)?;
+        if self.surfaces == Surfaces::Hardware {
+            as_hardware(&mut signature);
+        }
+        let elsewhere = self.elsewhere(&function, &findings);
         let mut program = Emulated {
             name: self.name.clone(),
             engine: Engine {
@@ -138,6 +196,12 @@ impl Device for AneModel {
             in_bytes: byte_convolutions(&ops, &function, self.target.chip),
             output_types: types(&function, &self.name)?,
             events: vec![Events::default(); ops.len()],
+            distances: Vec::new(),
+            params: function
+                .params
+                .iter()
+                .map(|p| (function.value_name(p.value).to_owned(), p.value))
+                .collect(),
             signature,
             ops,
             elsewhere,
@@ -150,16 +214,17 @@ impl Device for AneModel {
     }
 }
 
-/// Which operations Core ML runs elsewhere, by the first value they define.
-fn elsewhere(function: &Function, findings: &[Finding]) -> Vec<bool> {
-    let off: Vec<&str> = findings
-        .iter()
-        .filter(|f| f.severity == Severity::FallsBack)
-        .filter_map(|f| f.value.as_deref())
-        .collect();
-    let is_off =
-        |o: &Operation| o.outputs.first().is_some_and(|&v| off.contains(&function.value_name(v)));
-    function.body.operations.iter().map(is_off).collect()
+/// The layouts of a compiled model, inputs and outputs each in the order of their names.
+fn as_hardware(signature: &mut Signature) {
+    signature.ports.sort_by(|a, b| {
+        let is_output = |port: &Port| port.kind == PortKind::Output;
+        (is_output(a), &a.name).cmp(&(is_output(b), &b.name))
+    });
+    for Port { layout, .. } in &mut signature.ports {
+        if let Some(surface) = SurfaceLayout::of(layout.dtype, &layout.shape) {
+            (layout.strides, layout.size_bytes) = (surface.strides, surface.size_bytes);
+        }
+    }
 }
 
 fn types(function: &Function, device: &str) -> Result<Vec<Vec<TensorType>>, Error> {
@@ -178,17 +243,69 @@ fn types(function: &Function, device: &str) -> Result<Vec<Vec<TensorType>>, Erro
     function.body.operations.iter().map(of).collect()
 }
 
+/// An operation by its definition, floats as f32. Operands are those in f32, or what the engine got
+/// where there are none: inputs and constants.
+fn in_f32(
+    op: &Op,
+    given: &[Tensor],
+    exact: &[Option<Tensor>],
+    types: &[TensorType],
+) -> Result<Vec<Tensor>, String> {
+    let wide = |tensor: &Tensor| match tensor.dtype() {
+        d if d.is_float() => Tensor::from_slice(tensor.shape(), &tensor.to_f32_vec()),
+        _ => tensor.clone(),
+    };
+    let operands = op.operands().into_iter().zip(given);
+    let operands = operands.map(|(v, given)| match &exact[v.index()] {
+        Some(exact) => exact.clone(),
+        None => wide(given),
+    });
+    let types = types.iter().map(|t| match t.dtype {
+        d if d.is_float() => TensorType { dtype: DType::F32, ..t.clone() },
+        _ => t.clone(),
+    });
+    evaluate(op, &operands.collect::<Vec<_>>(), &types.collect::<Vec<_>>())
+}
+
+/// How far numbers are from those in f32.
+#[derive(Debug, Clone, Copy)]
+struct Distance {
+    /// The largest difference.
+    most: f64,
+    /// The root mean square of differences over that of the numbers in f32.
+    relative: f64,
+}
+
+impl Distance {
+    fn between(actual: &Tensor, exact: &Tensor) -> Self {
+        let (actual, exact) = (actual.to_f64_vec(), exact.to_f64_vec());
+        let (mut most, mut squares, mut size) = (0.0f64, 0.0, 0.0);
+        for (a, e) in actual.iter().zip(&exact) {
+            // Where both are the same infinity there is no difference.
+            let difference = if a == e { 0.0 } else { (a - e).abs() };
+            most = if difference.is_nan() { f64::INFINITY } else { most.max(difference) };
+            squares += difference * difference;
+            size += e * e;
+        }
+        let relative = if squares == 0.0 { 0.0 } else { (squares / size).sqrt() };
+        Self { most, relative }
+    }
+}
+
 struct Emulated {
     name: String,
     function: Function,
     ops: Vec<Op>,
     signature: Signature,
+    params: HashMap<String, ValueId>,
     output_types: Vec<Vec<TensorType>>,
     constants: Vec<(ValueId, Tensor)>,
     /// Whether an operation is not the engine's.
     elsewhere: Vec<bool>,
     /// Of the last run, by operation.
     events: Vec<Events>,
+    /// How far results of the last run that was reported are from those in f32, by operation.
+    distances: Vec<Option<Distance>>,
     engine: Engine,
     /// Convolutions whose operands are both bytes, by operation.
     in_bytes: Vec<Option<InBytes>>,
@@ -196,7 +313,13 @@ struct Emulated {
 }
 
 impl Emulated {
-    fn interpret(&mut self, values: &mut [Option<Tensor>]) -> Result<(), Diagnostic> {
+    /// Computes all values; beside them, where there is a place for them, those in f32.
+    fn interpret(
+        &mut self,
+        values: &mut [Option<Tensor>],
+        mut exact: Option<&mut Vec<Option<Tensor>>>,
+    ) -> Result<(), Diagnostic> {
+        self.distances = vec![None; if exact.is_some() { self.ops.len() } else { 0 }];
         for (id, tensor) in &self.constants {
             values[id.index()] = Some(tensor.clone());
         }
@@ -228,10 +351,51 @@ impl Emulated {
                     let (results, events) =
                         computed.map_err(|message| self.diagnostic(operation, message))?;
                     self.events[i] = events;
+                    if let Some(exact) = exact.as_deref_mut() {
+                        let computed = in_f32(op, &operands, exact, types);
+                        let wide = computed.map_err(|m| self.diagnostic(operation, m))?;
+                        if wide[0].dtype().is_float() {
+                            self.distances[i] = Some(Distance::between(&results[0], &wide[0]));
+                        }
+                        for (output, result) in operation.outputs.iter().zip(wide) {
+                            exact[output.index()] = Some(result);
+                        }
+                    }
                     for (output, result) in operation.outputs.iter().zip(results) {
                         values[output.index()] = Some(result);
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn run_with(&mut self, bindings: &mut Bindings<'_>, reported: bool) -> Result<(), Error> {
+        let signature = self.signature.clone();
+        let surfaces = bindings.in_order(&signature, &self.name).map_err(|e| {
+            let status = "ANEProgramProcessRequestDirect() Failed with status=0x1d";
+            let reasons: Vec<String> = e.diagnostics().iter().map(ToString::to_string).collect();
+            let message = format!("{status}: {} (ANE026)", reasons.join("; "));
+            Error::new(ErrorKind::Binding, &self.name, message)
+        })?;
+        let mut values = vec![None; self.function.values.len()];
+        for (port, bound) in signature.ports.iter().zip(&surfaces) {
+            let surface: &Surface = match &**bound {
+                Bound::Read(surface) => surface,
+                Bound::Write(surface) => surface,
+            };
+            if let Some(&param) = self.params.get(&port.name) {
+                values[param.index()] = Some(surface.to_tensor());
+            }
+        }
+        let mut exact = reported.then(|| vec![None; values.len()]);
+        self.interpret(&mut values, exact.as_mut()).map_err(|diagnostic| {
+            Error::with_diagnostics(ErrorKind::Execution, &self.name, vec![diagnostic])
+        })?;
+        for (port, bound) in signature.ports.iter().zip(surfaces) {
+            if let (Some(value), Bound::Write(surface)) = (self.written_value(port), bound) {
+                let tensor = values[value.index()].as_ref().expect("results are computed");
+                surface.store(tensor);
             }
         }
         Ok(())
@@ -270,31 +434,12 @@ impl Executable for Emulated {
     /// # Errors
     /// Surfaces of another size are refused with the engine's status 0x1d.
     fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
-        let signature = self.signature.clone();
-        let surfaces = bindings.in_order(&signature, &self.name).map_err(|e| {
-            let status = "ANEProgramProcessRequestDirect() Failed with status=0x1d";
-            let reasons: Vec<String> = e.diagnostics().iter().map(ToString::to_string).collect();
-            let message = format!("{status}: {} (ANE026)", reasons.join("; "));
-            Error::new(ErrorKind::Binding, &self.name, message)
-        })?;
-        let mut values = vec![None; self.function.values.len()];
-        for (param, bound) in self.function.params.iter().zip(&surfaces) {
-            let surface: &Surface = match &**bound {
-                Bound::Read(surface) => surface,
-                Bound::Write(surface) => surface,
-            };
-            values[param.value.index()] = Some(surface.to_tensor());
-        }
-        self.interpret(&mut values).map_err(|diagnostic| {
-            Error::with_diagnostics(ErrorKind::Execution, &self.name, vec![diagnostic])
-        })?;
-        for (port, bound) in signature.ports.iter().zip(surfaces) {
-            if let (Some(value), Bound::Write(surface)) = (self.written_value(port), bound) {
-                let tensor = values[value.index()].as_ref().expect("results are computed");
-                surface.bytes_mut().copy_from_slice(tensor.bytes());
-            }
-        }
-        Ok(())
+        self.run_with(bindings, false)
+    }
+
+    fn run_reported(&mut self, bindings: &mut Bindings<'_>) -> Result<String, Error> {
+        self.run_with(bindings, true)?;
+        Ok(self.explain())
     }
 
     fn update_weights(&mut self, weights: &Weights) -> Result<(), Error> {
@@ -335,6 +480,11 @@ impl Executable for Emulated {
                 if count > 0 {
                     write!(text, "; {count} {what}").expect("writing to a string");
                 }
+            }
+            if let Some(Some(Distance { most, relative })) = self.distances.get(i) {
+                let percent = 100.0 * relative;
+                write!(text, "; at most {most:.2e} from f32, {percent:.3} % of its size")
+                    .expect("writing to a string");
             }
             text.push('\n');
         }

@@ -9,6 +9,7 @@ mod accumulator;
 mod activation;
 mod bytes;
 mod compute;
+mod contraction;
 mod device;
 mod framework;
 mod number;

@@ -2,7 +2,7 @@
 
 use orion_device::Route;
 use orion_emulator::AneModel;
-use orion_mil::op::{Binary, GeluMode, Reduction, Unary};
+use orion_mil::op::{Binary, Equation, GeluMode, Reduction, Spatial, Unary};
 use orion_mil::{Builder, Function, Op, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_runtime::{Bindings, Device, ErrorKind, Surface};
 use orion_tensor::{DType, Tensor, Tolerance, f16};
@@ -85,6 +85,12 @@ fn too_many_programs_are_refused_until_one_is_dropped() {
 fn a_surface_of_another_size_gives_0x1d() {
     let program = Program::with_function(function(&[&[1, 32]], |b, x| b.unary(Unary::Relu, x[0])));
     let mut executable = device("ane-model:m4").compile(&program, &Weights::new()).unwrap();
+    // Rows of 64 bytes, and none of fewer: the same shape without them does not fit either.
+    let layouts = executable.signature().ports.iter().map(|p| p.layout.clone());
+    assert_eq!(
+        layouts.map(|l| (l.strides, l.size_bytes)).collect::<Vec<_>>(),
+        vec![(vec![32, 1], 64); 2]
+    );
     let (x, mut y) = (
         Surface::from_slice(&[1, 16], &[f16::ZERO; 16]),
         Surface::from_slice(&[1, 32], &[f16::ZERO; 32]),
@@ -94,6 +100,82 @@ fn a_surface_of_another_size_gives_0x1d() {
     let error = executable.run(&mut bindings).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Binding);
     assert!(error.to_string().contains("status=0x1d"), "{error}");
+}
+
+#[test]
+fn surfaces_are_those_of_compiled_models() {
+    // One element a row takes 64 bytes, and numbers go by names, not by places in the text.
+    let mut b = Builder::new("main");
+    let z = b.input("z", TensorType::new(DType::F16, &[1, 4, 1, 1]));
+    let a = b.input("a", TensorType::new(DType::F16, &[1, 4, 1, 1]));
+    let (sum, product) = (b.add(z, a), b.mul(z, a));
+    b.rename(sum, "y");
+    b.rename(product, "c");
+    let program = Program::with_function(b.finish(&[sum, product]));
+    let mut executable = device("ane-model:m4").compile(&program, &Weights::new()).unwrap();
+    let ports = executable.signature().ports.clone();
+    assert_eq!(ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a", "z", "c", "y"]);
+    for port in &ports {
+        assert_eq!(
+            (&port.layout.strides[..], port.layout.size_bytes),
+            (&[128, 32, 32, 1][..], 256)
+        );
+    }
+    let numbers = |v: [f64; 4]| Tensor::from_f64(DType::F16, &[1, 4, 1, 1], &v);
+    let layout = &ports[0].layout;
+    let (a, z) = (
+        Surface::holding(layout.clone(), &numbers([1.0, 2.0, 3.0, 4.0])),
+        Surface::holding(layout.clone(), &numbers([0.5; 4])),
+    );
+    assert_eq!(a.elements::<f16>()[32], f16::from_f64(2.0), "the second channel's row");
+    let (mut c, mut y) = (Surface::zeros(layout.clone()), Surface::zeros(layout.clone()));
+    let mut bindings = Bindings::new();
+    bindings.input("a", &a).input("z", &z).output("c", &mut c).output("y", &mut y);
+    executable.run(&mut bindings).unwrap();
+    assert_eq!(c.to_tensor(), numbers([0.5, 1.0, 1.5, 2.0]));
+    assert_eq!(y.to_tensor(), numbers([1.5, 2.5, 3.5, 4.5]));
+
+    let dense = Surface::from_tensor(&numbers([0.0; 4]));
+    let mut bindings = Bindings::new();
+    bindings.input("a", &dense).input("z", &z).output("c", &mut c).output("y", &mut y);
+    let text = executable.run(&mut bindings).unwrap_err().to_string();
+    assert!(text.contains("status=0x1d") && text.contains("8 bytes instead of"), "{text}");
+}
+
+/// Both are sums in fixed point: they pass the limit, and drop what is small.
+#[test]
+fn einsum_and_transposed_convolutions_are_fixed_point_sums() {
+    let equation = Equation::parse("bij,bkj->bik").unwrap();
+    let product = |value: f64| {
+        let einsum = function(&[&[1, 2, 64], &[1, 3, 64]], |b, x| {
+            b.push(&Op::Einsum { values: x.to_vec(), equation: equation.clone() })
+        });
+        let given = contents(&[(&[1, 2, 64], vec![value; 128]), (&[1, 3, 64], vec![value; 192])]);
+        run("ane-model:m4", einsum, &given)
+    };
+    assert_eq!(product(2.0), [256.0; 6]);
+    assert_eq!(product(32.0), [f64::INFINITY; 6]);
+    assert_eq!(product(f64::powi(2.0, -9)), [0.0; 6]);
+
+    let taps = |value: f64| {
+        let conv = function(&[&[1, 64, 1, 32], &[64, 1, 1, 2]], |b, x| {
+            b.push(&Op::Spatial(Spatial::ConvTranspose {
+                x: x[0],
+                weight: x[1],
+                bias: None,
+                strides: vec![1, 2],
+                before: vec![0, 0],
+                output: vec![1, 64],
+                dilations: vec![1, 1],
+                groups: 1,
+            }))
+        });
+        let x = vec![value; 64 * 32];
+        let given = contents(&[(&[1, 64, 1, 32], x), (&[64, 1, 1, 2], vec![value; 128])]);
+        run("ane-model:m4:core-ml", conv, &given)
+    };
+    assert_eq!(taps(2.0), [256.0; 64]);
+    assert_eq!(taps(32.0), [f64::INFINITY; 64]);
 }
 
 fn close(actual: &[f64], expected: &[f64]) {
@@ -313,13 +395,30 @@ fn a_report_counts_what_went_wrong() {
     let program = Program::with_function(product);
     let model = AneModel::new("m4".parse().unwrap(), Route::Direct);
     let mut executable = model.compile(&program, &Weights::new()).unwrap();
-    let x = Surface::from_slice(&[1, 64], &[f16::from_f64(1000.0); 64]);
-    let y = Surface::from_slice(&[64, 1], &[f16::from_f64(100.0); 64]);
-    let mut out = Surface::from_slice(&[1, 1], &[f16::ZERO]);
+    let ports = executable.signature().ports.clone();
+    let of = |port: usize, v: f64| {
+        let layout = ports[port].layout.clone();
+        let count = layout.shape.iter().product();
+        Surface::holding(
+            layout.clone(),
+            &Tensor::from_f64(DType::F16, &layout.shape, &vec![v; count]),
+        )
+    };
+    let (x, y, mut out) = (of(0, 1000.0), of(1, 100.0), of(2, 0.0));
     let mut bindings = Bindings::new();
     bindings.input("in_0", &x).input("in_1", &y).output("out_0", &mut out);
-    executable.run(&mut bindings).unwrap();
+    let text = executable.run_reported(&mut bindings).unwrap();
     assert_eq!(out.elements::<f16>()[0], f16::INFINITY);
-    let text = executable.explain();
-    assert!(text.contains("matmul -> out_0; 1 sums became infinite"), "{text}");
+    assert!(
+        text.contains("matmul -> out_0; 1 sums became infinite; at most inf from f32"),
+        "{text}"
+    );
+    let (x, y, mut out) = (of(0, 1.0), of(1, 3.0), of(2, 0.0));
+    let mut bindings = Bindings::new();
+    bindings.input("in_0", &x).input("in_1", &y).output("out_0", &mut out);
+    let text = executable.run_reported(&mut bindings).unwrap();
+    assert!(
+        text.contains("matmul -> out_0; at most 0.00e0 from f32, 0.000 % of its size"),
+        "{text}"
+    );
 }

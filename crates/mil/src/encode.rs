@@ -1,6 +1,7 @@
 //! From meaning back to an operation as MIL writes it.
 
 mod compressed;
+mod sample;
 mod spatial;
 
 use crate::infer::range_end;
@@ -236,6 +237,9 @@ pub fn encode(op: &Op, values: &Values, output_count: usize) -> Encoded {
             encoded
         }
         Op::Spatial(op) => spatial::spatial(op, values),
+        Op::Sample(op) => sample::sample(op, values),
+        Op::Suppression(op) => sample::suppression(op, values),
+        Op::Random(op) => sample::random(op),
         Op::Recurrent(op) => spatial::recurrent(op),
         Op::Constexpr(op) => compressed::constexpr(op),
         Op::ReadState { state } => named("read_state").operand("input", *state),

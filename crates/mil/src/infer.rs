@@ -10,6 +10,7 @@ mod elementwise;
 mod indexing;
 mod movement;
 mod rare;
+mod sample;
 mod spatial;
 
 use crate::{Data, Dim, Op, TensorType, Type, Value, ValueId, Values};
@@ -67,6 +68,9 @@ pub fn output_types(op: &Op, values: &Values) -> Result<Vec<Type>, String> {
         | Op::Quantize { .. }
         | Op::Dequantize { .. } => rare::types(op, operands),
         Op::Spatial(op) => spatial::types(op, operands),
+        Op::Sample(op) => sample::sample(op, operands),
+        Op::Suppression(op) => sample::suppression(op, operands),
+        Op::Random(op) => sample::random(op, operands),
         Op::Recurrent(op) => spatial::recurrent(op, operands),
         Op::Constexpr(op) => compressed::types(op, operands),
         Op::Range { dtype, start, step, count } => range(*dtype, *start, *step, *count),

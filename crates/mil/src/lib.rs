@@ -15,14 +15,18 @@ pub mod composite;
 mod diagnostic;
 pub mod encode;
 pub mod evaluate;
+mod flexible;
 pub mod fold;
 mod hoist;
 pub mod infer;
+pub mod interpreter;
 pub mod op;
 pub mod op_table;
 pub mod package;
 mod program;
 pub mod proto;
+mod runnable;
+mod specialize;
 pub mod text;
 pub mod typed;
 mod types;
@@ -32,12 +36,16 @@ mod weights;
 
 pub use builder::Builder;
 pub use diagnostic::Diagnostic;
+pub use flexible::{Allowed, Flexible, FlexibleInputs, flexible_inputs, set_flexible_inputs};
 pub use hoist::hoist_literals;
+pub use interpreter::Interpreter;
 pub use op::Op;
 pub use program::{
     Argument, Attributes, Binding, Block, Dialect, Function, Operation, Param, Program, ValueData,
     ValueId, Values,
 };
+pub use runnable::{Classes, classes, runnable};
+pub use specialize::specialize;
 pub use types::{Dim, TensorType, Type};
 pub use value::{Data, Value};
 pub use verify::{verify, verify_function, verify_weights};

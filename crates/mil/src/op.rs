@@ -8,11 +8,13 @@
 mod compressed;
 mod einsum;
 mod recurrent;
+mod sample;
 mod spatial;
 
 pub use compressed::Constexpr;
 pub use einsum::Equation;
 pub use recurrent::{Activation, Cell, CellWeights, Recurrent};
+pub use sample::{Border, BoxForm, Coordinates, Distribution, Grid, Random, Sample, Suppression};
 pub use spatial::{Pooling, Rearrangement, Sampling, Spatial};
 
 use crate::{Value, ValueId};
@@ -452,6 +454,12 @@ pub enum Op {
     },
     /// Over the spatial axes of a tensor.
     Spatial(Spatial),
+    /// An image read between its pixels.
+    Sample(Box<Sample>),
+    /// Boxes chosen by score and overlap.
+    Suppression(Suppression),
+    /// Random numbers.
+    Random(Box<Random>),
     /// A recurrent layer.
     Recurrent(Box<Recurrent>),
     /// A constant unpacked from fewer bits.
@@ -764,6 +772,12 @@ impl Op {
                 [*x, *scale].into_iter().chain(*zero_point).collect()
             }
             Self::Spatial(op) => op.operands(),
+            Self::Sample(op) => op.operands(),
+            Self::Suppression(Suppression { boxes, scores, .. }) => vec![*boxes, *scores],
+            Self::Random(random) => match random.distribution {
+                Distribution::Categorical { x, .. } => vec![x],
+                _ => vec![],
+            },
             Self::Recurrent(op) => op.operands(),
             Self::Constexpr(op) => op.operands(),
             Self::ReadState { state } => vec![*state],

@@ -11,9 +11,11 @@ use crate::bundle::{
     Bundle, BundleError, BundleErrorKind as Kind, Cause, PROGRAM_FILE, parse_text, read_aligned,
     write_directory, write_file,
 };
+use crate::flexible::{FlexibleInputs, flexible_inputs, set_flexible_inputs};
 use crate::proto::{ProtoErrorKind, decode_model, encode_model};
 use orion_tensor::Bytes;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -25,7 +27,7 @@ const WEIGHTS_ITEM: &str = "com.apple.CoreML/weights";
 /// What the names of weight files in a package start with: nothing else of it is listed.
 const WEIGHTS_PATH: &str = "@model_path/weights/";
 
-/// Reads a program and its weights: a `.mlpackage`, a `.mlmodelc` or another directory with a
+/// Reads a program and its weights, and which sizes its inputs may have: a `.mlpackage`, a `.mlmodelc` or another directory with a
 /// `model.mil`, a `.mlmodel` protobuf, or any other file as MIL text.
 ///
 /// # Errors
@@ -44,7 +46,8 @@ pub fn load_with(
     read: &dyn Fn(&Path) -> io::Result<Bytes>,
 ) -> Result<Bundle, BundleError> {
     let file = program_file(path, read)?;
-    let program = read_program(&file, read)?;
+    let (program, flexible) = read_program(&file, read)?;
+    let program = sized(program, &flexible);
     let directory = file.parent().unwrap_or(Path::new(""));
     Bundle::with_weights_in(program, directory, &file, read)
 }
@@ -54,7 +57,26 @@ pub fn load_with(
 /// # Errors
 /// As [`load`], but for the weights.
 pub fn load_program(path: &Path) -> Result<Program, BundleError> {
-    read_program(&program_file(path, &read_aligned)?, &read_aligned)
+    Ok(read_program(&program_file(path, &read_aligned)?, &read_aligned)?.0)
+}
+
+/// The same with the sizes that its inputs may have, which packages say beside the program.
+///
+/// # Errors
+/// As [`load_program`].
+pub fn load_program_with_sizes(path: &Path) -> Result<Program, BundleError> {
+    let (program, flexible) = read_program(&program_file(path, &read_aligned)?, &read_aligned)?;
+    Ok(sized(program, &flexible))
+}
+
+fn sized(mut program: Program, flexible: &BTreeMap<String, FlexibleInputs>) -> Program {
+    for function in &mut program.functions {
+        let said = flexible.get(&function.name);
+        if let Some(inputs) = said.filter(|_| flexible_inputs(function).is_empty()) {
+            set_flexible_inputs(function, inputs);
+        }
+    }
+    program
 }
 
 /// The file that holds the program.
@@ -96,10 +118,10 @@ fn root_item(manifest: &[u8]) -> Result<PathBuf, String> {
 fn read_program(
     file: &Path,
     read: &dyn Fn(&Path) -> io::Result<Bytes>,
-) -> Result<Program, BundleError> {
+) -> Result<(Program, BTreeMap<String, FlexibleInputs>), BundleError> {
     let bytes = read(file).map_err(|e| BundleError::io(file, e))?;
     if file.extension().is_some_and(|e| e == "mlmodel") {
-        return decode_model(&bytes).map(|model| model.program).map_err(|e| {
+        return decode_model(&bytes).map(|model| (model.program, model.flexible)).map_err(|e| {
             let kind = match e.kind() {
                 ProtoErrorKind::Pipeline => Kind::Pipeline,
                 _ => Kind::Program,
@@ -107,7 +129,7 @@ fn read_program(
             BundleError::caused(kind, file, Cause::Proto(e))
         });
     }
-    parse_text(&bytes, file)
+    Ok((parse_text(&bytes, file)?, BTreeMap::new()))
 }
 
 /// Writes a package as a new directory, which appears complete or not at all. The same bundle

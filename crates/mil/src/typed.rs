@@ -9,21 +9,24 @@ mod compressed;
 mod meaning;
 mod placement;
 mod rare;
+mod sample;
 mod spatial;
 
 use crate::infer::{compatible, output_types};
 use crate::{Block, Diagnostic, Function, Op, Operation, Value, ValueId};
+use std::borrow::Cow;
 
 /// The immediate and blob constants of a function, by value.
-pub struct Constants<'a>(Vec<Option<&'a Value>>);
+#[derive(Debug, Clone, Default)]
+pub struct Constants<'a>(Vec<Option<Cow<'a, Value>>>);
 
 impl<'a> Constants<'a> {
     /// Collects the `const` operations of a function, nested blocks included.
     pub fn of(function: &'a Function) -> Self {
-        fn collect<'a>(block: &'a crate::Block, table: &mut Vec<Option<&'a Value>>) {
+        fn collect<'a>(block: &'a crate::Block, table: &mut Vec<Option<Cow<'a, Value>>>) {
             for operation in &block.operations {
                 if let (Some(value), [output]) = (operation.const_value(), &*operation.outputs) {
-                    table[output.index()] = Some(value);
+                    table[output.index()] = Some(Cow::Borrowed(value));
                 }
                 operation.blocks.iter().for_each(|b| collect(b, table));
             }
@@ -34,8 +37,22 @@ impl<'a> Constants<'a> {
     }
 
     /// The constant a value is, if it is one.
-    pub fn get(&self, id: ValueId) -> Option<&'a Value> {
-        self.0.get(id.index()).copied().flatten()
+    pub fn get(&self, id: ValueId) -> Option<&Value> {
+        self.0.get(id.index())?.as_deref()
+    }
+
+    /// The same constants, owned: what they were read from may change.
+    pub(crate) fn into_owned(self) -> Constants<'static> {
+        let owned = |value: Option<Cow<'a, Value>>| Some(Cow::Owned(value?.into_owned()));
+        Constants(self.0.into_iter().map(owned).collect())
+    }
+
+    /// Makes a value known, or another one than before.
+    pub(crate) fn set(&mut self, id: ValueId, value: Value) {
+        if self.0.len() <= id.index() {
+            self.0.resize_with(id.index() + 1, || None);
+        }
+        self.0[id.index()] = Some(Cow::Owned(value));
     }
 }
 
@@ -46,6 +63,8 @@ pub(crate) enum Refusal {
     Invalid(String),
     /// It may well be right, but is beyond what [`Op`] expresses.
     Unsupported(String),
+    /// What it means depends on what is known only when the program runs.
+    Later(String),
 }
 
 impl Refusal {
@@ -55,6 +74,15 @@ impl Refusal {
 
     fn unsupported(message: impl Into<String>) -> Self {
         Self::Unsupported(message.into())
+    }
+
+    fn later(message: impl Into<String>) -> Self {
+        Self::Later(message.into())
+    }
+
+    pub(crate) fn into_message(self) -> String {
+        let (Self::Invalid(message) | Self::Unsupported(message) | Self::Later(message)) = self;
+        message
     }
 }
 
@@ -70,7 +98,7 @@ pub fn analyze_operation(
     operation: &Operation,
 ) -> Result<Op, Diagnostic> {
     interpret(function, constants, operation).map_err(|refusal| {
-        let (Refusal::Invalid(message) | Refusal::Unsupported(message)) = refusal;
+        let message = refusal.into_message();
         Diagnostic { function: function.name.clone(), place: place(function, operation), message }
     })
 }
@@ -89,6 +117,28 @@ pub fn analyze(function: &Function) -> Result<Vec<Op>, Vec<Diagnostic>> {
     if diagnostics.is_empty() { Ok(ops) } else { Err(diagnostics) }
 }
 
+/// Whether everything about a function's operations is known before it runs: no nested blocks or
+/// lists, no sizes or parameters that are computed from numbers.
+pub fn is_static(function: &Function) -> bool {
+    let constants = Constants::of(function);
+    let sized = |v: ValueId| function.ty(v).as_tensor().is_some_and(|t| t.shape().is_some());
+    function.body.operations.iter().all(|operation| {
+        operation.const_value().is_some()
+            || operation.blocks.is_empty()
+                && operation.outputs.iter().all(|&v| sized(v))
+                && !matches!(interpret(function, &constants, operation), Err(Refusal::Later(_)))
+    })
+}
+
+/// The meaning of an operation, whatever its outputs are declared as.
+pub(crate) fn meaning_of(
+    function: &Function,
+    constants: &Constants<'_>,
+    operation: &Operation,
+) -> Result<Op, Refusal> {
+    meaning::of(function, constants, operation)
+}
+
 /// The meaning of an operation whose outputs fit it.
 pub(crate) fn interpret(
     function: &Function,
@@ -101,7 +151,7 @@ pub(crate) fn interpret(
     }
     let types = output_types(&op, &function.values).map_err(|message| {
         let unknown = op.operands().into_iter().any(|id| has_unknown_size(function, id));
-        if unknown { Refusal::Unsupported(message) } else { Refusal::Invalid(message) }
+        if unknown { Refusal::Later(message) } else { Refusal::Invalid(message) }
     })?;
     let wanted = match op {
         Op::TopK { .. } => meaning::topk_outputs(constants, operation),

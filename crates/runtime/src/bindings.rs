@@ -83,14 +83,18 @@ impl<'a> Bindings<'a> {
                 problems.push(format!("`{}` is {want}", port.name));
             }
             if *surface.layout() != port.layout {
-                problems.push(format!(
+                let (needs, is) = (&port.layout, surface.layout());
+                let mut problem = format!(
                     "`{}` needs {}{:?}, the surface is {}{:?}",
-                    port.name,
-                    port.layout.dtype,
-                    port.layout.shape,
-                    surface.layout().dtype,
-                    surface.layout().shape
-                ));
+                    port.name, needs.dtype, needs.shape, is.dtype, is.shape
+                );
+                if (needs.dtype, &needs.shape) == (is.dtype, &is.shape) {
+                    problem += &format!(
+                        " with strides {:?} in {} bytes instead of {:?} in {}",
+                        is.strides, is.size_bytes, needs.strides, needs.size_bytes
+                    );
+                }
+                problems.push(problem);
             }
             ordered.push(bound);
         }

@@ -38,6 +38,16 @@ pub trait Executable: Send {
     /// What will be executed, for a person: steps, fusions, memory.
     fn explain(&self) -> String;
 
+    /// Runs once, and says of each operation what the device did to numbers, where it watches that.
+    /// May take much longer than [`Executable::run`].
+    ///
+    /// # Errors
+    /// Those of [`Executable::run`].
+    fn run_reported(&mut self, bindings: &mut Bindings<'_>) -> Result<String, Error> {
+        self.run(bindings)?;
+        Ok(self.explain())
+    }
+
     /// The steps of a run, in order. None where the device does not say.
     fn steps(&self) -> Vec<StepInfo> {
         Vec::new()

@@ -9,26 +9,38 @@ pub struct Layout {
     pub shape: Vec<usize>,
     /// Distance of neighbours along each axis, in elements.
     pub strides: Vec<usize>,
+    /// Bytes of memory, the padding behind the last row included.
+    pub size_bytes: usize,
 }
 
 impl Layout {
     /// Row-major without gaps.
     pub fn dense(dtype: DType, shape: &[usize]) -> Self {
-        Self { dtype, shape: shape.to_vec(), strides: row_major_strides(shape) }
+        let size_bytes = element_count(shape) * dtype.size_bytes();
+        Self { dtype, shape: shape.to_vec(), strides: row_major_strides(shape), size_bytes }
     }
 
-    /// Whether elements lie row-major without gaps.
+    /// Whether elements lie row-major without gaps, and nothing behind them.
     pub fn is_dense(&self) -> bool {
         self.strides == row_major_strides(&self.shape)
+            && self.size_bytes == element_count(&self.shape) * self.dtype.size_bytes()
     }
 
-    /// Bytes of memory from the first to the last element.
-    pub fn size_bytes(&self) -> usize {
-        if element_count(&self.shape) == 0 {
-            return 0;
-        }
-        let last: usize = self.shape.iter().zip(&self.strides).map(|(&n, &s)| (n - 1) * s).sum();
-        (last + 1) * self.dtype.size_bytes()
+    /// Where each element lies, row-major, in bytes.
+    fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        let size = self.dtype.size_bytes();
+        (0..element_count(&self.shape)).map(move |element| {
+            let mut rest = element;
+            let axes = self.shape.iter().zip(&self.strides).rev();
+            let at: usize = axes
+                .map(|(&n, &stride)| {
+                    let at = rest % n * stride;
+                    rest /= n;
+                    at
+                })
+                .sum();
+            at * size
+        })
     }
 }
 
@@ -46,7 +58,7 @@ impl Surface {
     /// When the element type is `String`.
     pub fn zeros(layout: Layout) -> Self {
         assert_ne!(layout.dtype, DType::String, "surfaces hold numbers");
-        let bytes = AlignedBytes::zeroed(layout.size_bytes());
+        let bytes = AlignedBytes::zeroed(layout.size_bytes);
         Self { layout, bytes }
     }
 
@@ -67,14 +79,45 @@ impl Surface {
         surface
     }
 
-    /// A copy as a tensor.
+    /// A surface of that layout holding a copy of a tensor; what lies between is zero.
     ///
     /// # Panics
-    /// When the layout is not dense.
+    /// When the tensor is of another type or shape.
+    pub fn holding(layout: Layout, tensor: &Tensor) -> Self {
+        let mut surface = Self::zeros(layout);
+        surface.store(tensor);
+        surface
+    }
+
+    /// Replaces the elements by those of a tensor; what lies between stays.
+    ///
+    /// # Panics
+    /// When the tensor is of another type or shape.
+    pub fn store(&mut self, tensor: &Tensor) {
+        let layout = &self.layout;
+        let (dtype, shape) = (layout.dtype, &layout.shape);
+        assert!((tensor.dtype(), tensor.shape()) == (dtype, &shape[..]), "the surface's type");
+        if layout.is_dense() {
+            self.bytes.copy_from_slice(tensor.bytes());
+            return;
+        }
+        let size = dtype.size_bytes();
+        for (place, element) in layout.places().zip(tensor.bytes().chunks_exact(size)) {
+            self.bytes[place..place + size].copy_from_slice(element);
+        }
+    }
+
+    /// A copy as a tensor.
     pub fn to_tensor(&self) -> Tensor {
-        assert!(self.layout.is_dense(), "a padded surface is not a tensor");
-        let bytes = Bytes::new(self.bytes.clone());
-        Tensor::new(self.layout.dtype, self.layout.shape.clone(), bytes).expect("sizes agree")
+        let layout = &self.layout;
+        let bytes = if layout.is_dense() {
+            Bytes::new(self.bytes.clone())
+        } else {
+            let size = layout.dtype.size_bytes();
+            let elements = layout.places().flat_map(|p| self.bytes[p..p + size].iter().copied());
+            Bytes::new(AlignedBytes::copy_of(&elements.collect::<Vec<u8>>()))
+        };
+        Tensor::new(layout.dtype, layout.shape.clone(), bytes).expect("sizes agree")
     }
 
     /// How the memory is laid out.

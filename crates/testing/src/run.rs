@@ -47,9 +47,13 @@ impl Surfaces {
                 surface
             } else {
                 let content = contents.get(&port.name);
-                Surface::from_tensor(
-                    content.unwrap_or_else(|| panic!("no content for `{}`", port.name)),
-                )
+                let content = content.unwrap_or_else(|| panic!("no content for `{}`", port.name));
+                // A tensor of another shape is for the device to refuse.
+                match (content.dtype(), content.shape()) == (port.layout.dtype, &port.layout.shape)
+                {
+                    true => Surface::holding(port.layout.clone(), content),
+                    false => Surface::from_tensor(content),
+                }
             };
             (port.name.clone(), surface)
         });

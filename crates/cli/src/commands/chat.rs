@@ -3,7 +3,7 @@
 use crate::adapters::Adapters;
 use crate::arguments::Chat;
 use crate::commands::run::{end_ids, sampler};
-use crate::devices::{device, kept};
+use crate::devices::{kept, model_device};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
@@ -27,7 +27,7 @@ Arrow keys go through what was typed before; Ctrl-R looks for it";
 pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let config = sampler(&arguments.sampling)?;
     let (products, storage) = kept(arguments.precision);
-    let device = device(&arguments.device, products)?;
+    let device = model_device(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
     let path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
     let path = path.ok_or_else(|| {

@@ -1,6 +1,6 @@
 use crate::adapters::Adapters;
 use crate::arguments::{Eval, Format, Windows};
-use crate::devices::{device, kept};
+use crate::devices::{kept, model_device};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
@@ -38,7 +38,7 @@ pub(crate) fn measure(
     printer: &Printer,
 ) -> Result<Vec<Measured>> {
     let (products, storage) = kept(arguments.precision);
-    let device = device(&arguments.device, products)?;
+    let device = model_device(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..model };
     let tokenizer = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
     let tokenizer =

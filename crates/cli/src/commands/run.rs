@@ -3,7 +3,7 @@ mod prompts;
 
 use crate::adapters::Adapters;
 use crate::arguments::{Format, Run, Sampling};
-use crate::devices::{device, kept};
+use crate::devices::{kept, model_device};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     }
     let prompt = prompt(arguments)?;
     let (products, storage) = kept(arguments.precision);
-    let device = device(&arguments.device, products)?;
+    let device = model_device(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
     let tokenizer_path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
     let tokenizer_path = tokenizer_path.ok_or_else(|| {

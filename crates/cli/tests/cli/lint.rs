@@ -1,5 +1,6 @@
 use crate::support::Place;
 use insta::assert_snapshot;
+use serde_json::Value;
 
 const PROGRAM: &str = r#"program(1.3)
 [buildInfo = dict<string, string>({{"coremlc-version", "1"}})]
@@ -45,4 +46,37 @@ fn lint_and_residency_take_models() {
     assert!(ran.stdout.contains("\"unit\""), "{ran}");
     let ran = place.line("lint stories260k --fix fixed.mil");
     assert!(ran.stderr.contains("orion compile"), "{ran}");
+}
+
+/// What SARIF 2.1.0 asks of a log, and what readers of it rely on.
+#[test]
+fn sarif_is_what_its_schema_asks_for() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    let log: Value =
+        serde_json::from_str(&place.line("lint model.mil --format sarif -q").stdout).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    assert!(log["$schema"].as_str().unwrap().contains("sarif-2.1.0"));
+    let [run] = &log["runs"].as_array().unwrap()[..] else { panic!("one run") };
+    let driver = &run["tool"]["driver"];
+    assert_eq!(driver["name"], "orion lint");
+    let rules: Vec<&str> = driver["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            assert!(rule["shortDescription"]["text"].is_string(), "{rule}");
+            rule["id"].as_str().unwrap()
+        })
+        .collect();
+    let results = run["results"].as_array().unwrap();
+    assert!(results.len() >= 2, "{results:?}");
+    for result in results {
+        assert!(rules.contains(&result["ruleId"].as_str().unwrap()), "{result}");
+        assert!(["none", "note", "warning", "error"].contains(&result["level"].as_str().unwrap()));
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty());
+        let location = &result["locations"][0];
+        assert_eq!(location["physicalLocation"]["artifactLocation"]["uri"], "model.mil");
+        assert!(location["logicalLocations"][0]["fullyQualifiedName"].is_string());
+    }
 }

@@ -14,6 +14,7 @@ mod lint;
 mod mil;
 mod models;
 mod neural_engine;
+mod programs_page;
 mod readme;
 mod shared;
 mod support;

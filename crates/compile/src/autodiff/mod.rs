@@ -259,6 +259,12 @@ fn differentiate(
             back.scatter_nd([*data, *indices, *updates], *mode, outputs[0], g())?;
         }
         Op::Spatial(op) => back.spatial(op, outputs[0], g())?,
+        Op::Sample(_) => {
+            let what = "the derivative of reading between pixels cannot be made here yet";
+            return Err(Refusal::NotSupported(what.to_owned()));
+        }
+        // Which boxes are chosen, and which numbers are drawn, does not change smoothly.
+        Op::Suppression(_) | Op::Random(_) => return Err(Refusal::NotDifferentiable),
         Op::Recurrent(_) => {
             let what = "the derivative of a recurrent layer cannot be made here yet";
             return Err(Refusal::NotSupported(what.to_owned()));

@@ -56,7 +56,7 @@ type Bindings<'a> = Vec<(&'a str, Result<ValueId, &'a Value>)>;
 /// The operands as they will be, sorted where their order means nothing.
 fn bindings<'a>(
     operation: &'a Operation,
-    constants: &Constants<'a>,
+    constants: &'a Constants<'a>,
     changes: &Changes,
 ) -> Bindings<'a> {
     let commutes = matches!(operation.name.as_str(), "add" | "mul");

@@ -24,7 +24,7 @@ macro_rules! variants {
 variants!(OPS, op_label, Op: Const Identity Cast Unary Binary Select Reduce ArgReduce Cumsum
     Matmul Linear Conv Attention Softmax LayerNorm BatchNorm Reshape Transpose Concat Stack Split
     Slice DynamicSlice SliceUpdate Tile Pad Gather GatherAlongAxis Scatter ScatterAlongAxis Fill
-    Range BandPart OneHot TopK Einsum Prelu GatherNd ScatterNd ArgSort Quantize Dequantize Spatial Recurrent Constexpr ReadState WriteState);
+    Range BandPart OneHot TopK Einsum Prelu GatherNd ScatterNd ArgSort Quantize Dequantize Spatial Sample Suppression Random Recurrent Constexpr ReadState WriteState);
 variants!(SPATIALS, spatial_label, Spatial: Pool ConvTranspose Resize Rearrange SlidingWindows
     InstanceNorm L2Norm LocalResponseNorm);
 variants!(UNARIES, unary_label, Unary: Abs Acos Asin Atan Atanh Ceil Clip Cos Cosh Elu Erf Exp Exp2
@@ -90,9 +90,13 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "Op::WriteState",
     // Constants: trained in full precision, packed afterwards.
     "Op::Constexpr",
+    // Which boxes are chosen and which numbers are drawn does not change smoothly.
+    "Op::Suppression",
+    "Op::Random",
     "Op::Dequantize",
     // Not written yet; refused by name.
     "Op::Recurrent",
+    "Op::Sample",
     "Spatial::Pool",
     "Spatial::ConvTranspose",
     "Spatial::Resize",

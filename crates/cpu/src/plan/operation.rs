@@ -156,6 +156,9 @@ impl Lowering<'_> {
             | Op::Quantize { .. }
             | Op::Dequantize { .. }
             | Op::Spatial(_)
+            | Op::Sample(_)
+            | Op::Suppression(_)
+            | Op::Random(_)
             | Op::Recurrent(_) => self.evaluate(op, outputs),
         }
     }

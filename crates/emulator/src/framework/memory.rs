@@ -31,7 +31,7 @@ impl StandInSurface {
 /// Bytes of the surface of a tensor.
 pub(super) fn size_bytes(layout: &Layout, packed: bool) -> usize {
     if packed {
-        return layout.size_bytes().max(64);
+        return layout.size_bytes.max(64);
     }
     SurfaceLayout::of(layout.dtype, &layout.shape).map_or(0, |l| l.size_bytes)
 }

@@ -119,7 +119,7 @@ impl StandIn {
     /// A compiled program as something that runs.
     fn runnable(&self, artifact: &Artifact) -> Result<Runnable, String> {
         let bundle = artifact.bundle()?;
-        let device = AneModel::new(self.shared.chip, Route::Direct);
+        let device = AneModel::new(self.shared.chip, Route::Direct).with_dense_surfaces();
         let program =
             device.compile(&bundle.program, &bundle.weights).map_err(|e| e.to_string())?;
         let ports = &program.signature().ports;

@@ -9,14 +9,17 @@ pub(super) fn spatial(op: &Spatial, values: &Values) -> Encoded {
     let tensor = |id: ValueId| values[id].ty.as_tensor().expect("a tensor operand");
     let like = |id: ValueId, v: f64| Value::scalar(tensor(id).dtype, v);
     match op {
-        Spatial::Pool { kind, x, kernel, strides, pads, exclude_padding } => {
+        Spatial::Pool { kind, x, kernel, strides, pads, overhang, exclude_padding } => {
+            let given: Vec<(usize, usize)> =
+                pads.iter().zip(overhang).map(|(&(b, a), over)| (b, a - over)).collect();
+            let runs_off = overhang.iter().any(|&n| n > 0);
             let encoded = named(kind.name())
                 .operand("x", *x)
                 .parameter("kernel_sizes", ints(kernel))
                 .parameter("strides", ints(strides))
                 .parameter("pad_type", Value::string("custom"))
-                .parameter("pad", pairs(pads))
-                .parameter("ceil_mode", Value::bool(false));
+                .parameter("pad", pairs(&given))
+                .parameter("ceil_mode", Value::bool(runs_off));
             match kind {
                 Pooling::Average => {
                     encoded.parameter("exclude_padding_from_average", Value::bool(*exclude_padding))

@@ -22,6 +22,7 @@ mod offsets;
 mod rare;
 mod recurrent;
 mod reduction;
+mod sample;
 mod selection;
 mod spatial;
 #[cfg(test)]
@@ -154,6 +155,16 @@ pub fn evaluate(
         Op::Quantize { axis, .. } => rounded(rare::quantize(operands, *axis, dtype))?,
         Op::Dequantize { axis, .. } => rounded(rare::dequantize(operands, *axis))?,
         Op::Spatial(op) => spatial::spatial(op, operands, dtype, &shape)?,
+        Op::Sample(op) => rounded(sample::sample(op, operands, &shape)?)?,
+        Op::Random(op) => rounded(sample::random(op, operands))?,
+        Op::Suppression(op) => {
+            let outputs = sample::suppression(op, operands).into_iter().enumerate();
+            let tensors = outputs.map(|(i, values)| {
+                let (dtype, shape) = output(i)?;
+                Numbers::Float(values).into_tensor(dtype, &shape)
+            });
+            return tensors.collect();
+        }
         Op::Recurrent(op) => {
             let outputs = recurrent::recurrent(op, operands).into_iter().enumerate();
             let tensors = outputs.map(|(i, values)| {

@@ -106,8 +106,8 @@ fn advance(op: &Recurrent, w: &Direction, x: &[f64], h: &mut Vec<f64>, c: &mut V
             let r: Vec<f64> = (0..n).map(|k| gate(both(k, h))).collect();
             let reset: Vec<f64> = r.iter().zip(&*h).map(|(r, h)| r * h).collect();
             let next = (0..n).map(|k| {
-                let z = gate(both(n + k, h));
-                let row = 2 * n + k;
+                let z = gate(both(2 * n + k, h));
+                let row = n + k;
                 let candidate = if reset_after {
                     w.of_input(row, x) + r[k] * w.of_hidden(row, h)
                 } else {

@@ -17,8 +17,8 @@ pub(super) fn spatial(
     let x = &operands[0];
     let floats = |v: Vec<f64>| Numbers::Float(v).into_tensor(dtype, shape);
     match op {
-        Spatial::Pool { kind, kernel, strides, pads, exclude_padding, .. } => {
-            let window = Windows { kernel, strides, pads };
+        Spatial::Pool { kind, kernel, strides, pads, overhang, exclude_padding, .. } => {
+            let window = Windows { kernel, strides, pads, overhang };
             floats(pool(*kind, x, &window, *exclude_padding, &shape[2..]))
         }
         Spatial::ConvTranspose { bias, .. } => {
@@ -36,7 +36,8 @@ pub(super) fn spatial(
                 let at = |i: usize| match sampling {
                     _ if axis < kept => i,
                     Sampling::UnalignCorners => (2 * i + 1) * n / (2 * m),
-                    _ => i * n / m,
+                    Sampling::Default => i * n / m,
+                    _ => (position(*sampling, i, n as f64, m) + 0.5).floor() as usize,
                 };
                 sources =
                     sources.iter().flat_map(|&s| (0..m).map(move |i| s * n + at(i))).collect();
@@ -99,6 +100,7 @@ struct Windows<'a> {
     kernel: &'a [usize],
     strides: &'a [usize],
     pads: &'a [(usize, usize)],
+    overhang: &'a [usize],
 }
 
 fn pool(
@@ -112,7 +114,6 @@ fn pool(
     let spatial = &x.shape()[2..];
     let plane = element_count(spatial);
     let into = strides(spatial);
-    let all = element_count(windows.kernel) as f64;
     let mut result = Vec::new();
     for start in (0..element_count(&x.shape()[..2])).map(|i| i * plane) {
         for corner in positions(output) {
@@ -130,7 +131,14 @@ fn pool(
             result.push(match kind {
                 Pooling::Max => inside.into_iter().fold(f64::NEG_INFINITY, super::numbers::larger),
                 Pooling::Average => {
-                    let count = if exclude_padding { inside.len() as f64 } else { all };
+                    let within = |a: usize| {
+                        let (before, after) = windows.pads[a];
+                        let end = before + spatial[a] + after - windows.overhang[a];
+                        let start = corner[a] * windows.strides[a];
+                        windows.kernel[a].min(end.saturating_sub(start))
+                    };
+                    let all: usize = (0..spatial.len()).map(within).product();
+                    let count = if exclude_padding { inside.len() } else { all } as f64;
                     inside.iter().sum::<f64>() / count
                 }
                 Pooling::L2 => inside.iter().map(|v| v * v).sum::<f64>().sqrt(),
@@ -211,7 +219,7 @@ fn interpolated(x: &Tensor, size: &[usize], sampling: Sampling) -> Vec<f64> {
         let mut next = Vec::with_capacity(outer * m * inner);
         for o in 0..outer {
             for i in 0..m {
-                let at = position(sampling, i, n, m);
+                let at = position(sampling, i, n as f64, m);
                 let low = at.floor() as usize;
                 let high = (low + 1).min(n - 1);
                 let weight = at - low as f64;
@@ -231,10 +239,10 @@ fn interpolated(x: &Tensor, size: &[usize], sampling: Sampling) -> Vec<f64> {
     values
 }
 
-/// Where point `i` of `m` lies in an axis of `n` elements.
-fn position(sampling: Sampling, i: usize, n: usize, m: usize) -> f64 {
-    let last = (n - 1) as f64;
-    let (i, n, m) = (i as f64, n as f64, m as f64);
+/// Where point `i` of `m` lies in an axis of `n` elements, or in a part of one of that length.
+pub(super) fn position(sampling: Sampling, i: usize, n: f64, m: usize) -> f64 {
+    let last = n - 1.0;
+    let (i, m) = (i as f64, m as f64);
     let at = match sampling {
         Sampling::Default => i * n / m,
         Sampling::StrictAlignCorners if m == 1.0 => 0.0,
@@ -243,5 +251,6 @@ fn position(sampling: Sampling, i: usize, n: usize, m: usize) -> f64 {
         Sampling::OffsetCorners => (i + 0.5) * last.max(1.0) / m,
         Sampling::UnalignCorners => (i + 0.5) * n / m - 0.5,
     };
-    at.clamp(0.0, last)
+    // A box whose end stands before its beginning is read backwards.
+    at.clamp(last.min(0.0), last.max(0.0))
 }

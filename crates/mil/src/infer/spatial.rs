@@ -10,12 +10,16 @@ use crate::{Dim, TensorType, Type, ValueId};
 
 pub(super) fn types(op: &Spatial, operands: Operands<'_>) -> Types {
     match op {
-        Spatial::Pool { x, kernel, strides, pads, .. } => {
+        Spatial::Pool { x, kernel, strides, pads, overhang, .. } => {
             let x = operands.float("x", *x)?;
             let spatial = spatial_axes(x)?;
             require_per_axis("kernel_sizes", kernel.len(), spatial)?;
             require_per_axis("strides", strides.len(), spatial)?;
             require_per_axis("pads", pads.len(), spatial)?;
+            let fits = |(over, (_, after)): (&usize, &(usize, usize))| over <= after;
+            require(overhang.len() == spatial && overhang.iter().zip(pads).all(fits), || {
+                "what windows run off by is part of the padding behind".to_owned()
+            })?;
             require(!strides.contains(&0), || "strides must not be 0".to_owned())?;
             let mut dims = x.dims[..2].to_vec();
             for axis in 0..spatial {

@@ -39,7 +39,7 @@ pub struct Recurrent {
 pub enum Cell {
     /// Gates i, f, o, and the candidate g: `c' = σ(f) c + σ(i) g`, `h' = σ(o) act(c')`.
     Lstm,
-    /// Gates r, z, and the candidate o: `h' = (1 - σ(z)) o + σ(z) h`.
+    /// Gate r, the candidate o and gate z, in that order: `h' = (1 - σ(z)) o + σ(z) h`.
     Gru {
         /// Whether r multiplies the recurrent product, not what goes into it.
         reset_after: bool,

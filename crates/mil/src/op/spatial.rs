@@ -20,6 +20,9 @@ pub enum Spatial {
         strides: Vec<usize>,
         /// (before, after) per spatial axis; `same` padding and `ceil_mode` are resolved.
         pads: Vec<(usize, usize)>,
+        /// How many of the last elements of the padding behind are there only because the last
+        /// window runs off the end (`ceil_mode`): no average counts them. One per spatial axis.
+        overhang: Vec<usize>,
         /// Whether an average is over the elements of x only, not over padding (zeros).
         exclude_padding: bool,
     },

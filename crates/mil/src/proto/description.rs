@@ -3,11 +3,12 @@
 
 use super::error::{ProtoError, ProtoErrorKind as Kind};
 use super::model_messages::{
-    ArrayFeatureType, DictionaryFeatureType, Empty, FeatureDescription, FeatureKind, FeatureType,
-    FunctionDescription, KeyType, Metadata, ModelDescription, ShapeFlexibility, ShapeRange,
-    SizeRange, StateFeatureType,
+    ArrayFeatureType, DictionaryFeatureType, Empty, EnumeratedShapes, FeatureDescription,
+    FeatureKind, FeatureType, FunctionDescription, KeyType, Metadata, ModelDescription, Shape,
+    ShapeFlexibility, ShapeRange, SizeRange, StateFeatureType,
 };
-use super::{in_place, opset};
+use super::{flexible, in_place, opset};
+use crate::flexible::{Allowed, Flexible, flexible_inputs};
 use crate::{Dialect, Dim, Function, Program, TensorType, Type};
 use orion_tensor::DType;
 
@@ -48,6 +49,7 @@ pub(super) fn describe(program: &Program, summary: &str) -> Result<ModelDescript
         .map(|function| describe_function(function).map_err(|e| e.in_function(&function.name)));
     let mut functions = functions.collect::<Result<Vec<_>, _>>()?;
     let mut user_defined = in_place::write(program);
+    user_defined.extend(flexible::write(program));
     user_defined.insert("orion".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let metadata = Some(Metadata { short_description: summary.to_owned(), user_defined });
     if has_one_main(program)
@@ -72,12 +74,13 @@ pub(super) fn describe(program: &Program, summary: &str) -> Result<ModelDescript
 fn describe_function(function: &Function) -> Result<FunctionDescription, ProtoError> {
     let mut description =
         FunctionDescription { name: function.name.clone(), ..FunctionDescription::default() };
+    let sizes = flexible_inputs(function);
     for param in &function.params {
         let name = function.value_name(param.value);
         let refuse = |e: ProtoError| e.at(|| format!("input `{name}`"));
         match function.ty(param.value) {
             Type::Tensor(t) => {
-                let array = input_array(t).map_err(refuse)?;
+                let array = input_array(t, sizes.get(name)).map_err(refuse)?;
                 description.input.push(feature(name, FeatureKind::MultiArray(array)));
             }
             Type::State(t) => {
@@ -128,8 +131,52 @@ fn fixed_shape(t: &TensorType) -> Option<Vec<i64>> {
     Some(if shape.is_empty() { vec![1] } else { shape })
 }
 
-fn input_array(t: &TensorType) -> Result<ArrayFeatureType, ProtoError> {
+/// The array that a feature is, if it is one.
+pub(super) fn array_of(feature: &FeatureDescription) -> Option<&ArrayFeatureType> {
+    match feature.r#type.as_ref()?.kind.as_ref()? {
+        FeatureKind::MultiArray(array) => Some(array),
+        _ => None,
+    }
+}
+
+/// What is said of the sizes of an input, as far as it goes with its type.
+fn flexibility(t: &TensorType, sizes: &Flexible) -> Option<ShapeFlexibility> {
+    let signed = |n: usize| i64::try_from(n).ok();
+    let fits = |shape: &[usize]| {
+        let fits = |(&n, &d): (&usize, &Dim)| d == Dim::Unknown || d == Dim::Known(n);
+        shape.len() == t.rank() && shape.iter().zip(&t.dims).all(fits)
+    };
+    if !fits(&sizes.default) {
+        return None;
+    }
+    Some(match &sizes.allowed {
+        Allowed::Ranges(ranges) if ranges.len() == t.rank() => {
+            let range = |&(least, most): &(usize, Option<usize>)| {
+                let upper_bound = most.map_or(Some(-1), signed)?;
+                Some(SizeRange { lower_bound: least as u64, upper_bound })
+            };
+            let size_ranges = ranges.iter().map(range).collect::<Option<_>>()?;
+            ShapeFlexibility::Range(ShapeRange { size_ranges })
+        }
+        Allowed::Enumerated(shapes) if shapes.iter().all(|s| fits(s)) => {
+            let shape = |s: &Vec<usize>| {
+                Some(Shape { shape: s.iter().map(|&n| signed(n)).collect::<Option<_>>()? })
+            };
+            let shapes = shapes.iter().map(shape).collect::<Option<_>>()?;
+            ShapeFlexibility::Enumerated(EnumeratedShapes { shapes })
+        }
+        _ => return None,
+    })
+}
+
+fn input_array(t: &TensorType, sizes: Option<&Flexible>) -> Result<ArrayFeatureType, ProtoError> {
     let data_type = array_number(t.dtype)?;
+    if let Some(sizes) = sizes
+        && let Some(flexibility) = flexibility(t, sizes)
+    {
+        let shape = sizes.default.iter().map(|&n| n as i64).collect();
+        return Ok(ArrayFeatureType { shape, data_type, flexibility: Some(flexibility) });
+    }
     if let Some(shape) = fixed_shape(t) {
         return Ok(ArrayFeatureType { shape, data_type, flexibility: None });
     }

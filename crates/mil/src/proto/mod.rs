@@ -13,6 +13,7 @@
 
 mod description;
 mod error;
+mod flexible;
 mod in_place;
 mod literal;
 mod model_messages;
@@ -26,11 +27,12 @@ mod write;
 
 pub use error::{ProtoError, ProtoErrorKind};
 
-use crate::{Dialect, Program};
+use crate::{Dialect, FlexibleInputs, Program};
 use error::ProtoErrorKind as Kind;
 use model_messages as message;
 use model_messages::ModelKind;
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// A model as its protobuf has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,9 @@ pub struct Model {
     pub specification_version: i32,
     /// The program.
     pub program: Program,
+    /// By function, which sizes inputs may have, as the description of the model says. It is not
+    /// part of the program unless Orion wrote it; [`crate::package::load`] adds it.
+    pub flexible: BTreeMap<String, FlexibleInputs>,
 }
 
 /// One model of a pipeline.
@@ -74,8 +79,11 @@ pub fn decode_model(bytes: &[u8]) -> Result<Model, ProtoError> {
     let mut program = read::read_program(program, dialect)?;
     if let Some(metadata) = model.description.as_ref().and_then(|d| d.metadata.as_ref()) {
         in_place::read(&metadata.user_defined, &mut program)?;
+        flexible::read(&metadata.user_defined, &mut program);
     }
-    Ok(Model { specification_version: model.specification_version, program })
+    let flexible = model.description.as_ref().map(|d| flexible::described(d, &program));
+    let flexible = flexible.unwrap_or_default();
+    Ok(Model { specification_version: model.specification_version, program, flexible })
 }
 
 /// Reads the models that a pipeline joins, in order and with their names (`model0`, `model1`, …
@@ -116,8 +124,8 @@ fn pipeline_error(pipeline: Option<&message::Pipeline>) -> ProtoError {
 /// Writes a program as a model, with the lowest specification version that has all it uses.
 /// `summary` is shown as the model's description. The same program gives the same bytes.
 ///
-/// Inputs and outputs are described by their types. A size that is not known may be anything from
-/// one on.
+/// Inputs and outputs are described by their types. A size that is not known may be what
+/// [`crate::flexible_inputs`] says, or else anything from one on.
 ///
 /// # Errors
 /// When the program has something that Core ML's format has no place for, an opset it does not

@@ -55,6 +55,9 @@ fn write_function(function: &Function) -> Written<message::Function> {
     if super::in_place::of(function).is_some() {
         attributes.remove(IN_PLACE);
     }
+    if super::flexible::is_described(function) {
+        attributes.remove(super::flexible::ATTRIBUTE);
+    }
     Ok(message::Function {
         inputs,
         opset: opset.to_owned(),

@@ -95,13 +95,22 @@ impl<'a> Arguments<'a> {
         let t = self.tensor(name, id)?;
         t.shape().ok_or_else(|| {
             let ty = self.function.ty(id);
-            Refusal::unsupported(format!("the shape of {name} is not known, it is {ty}"))
+            Refusal::later(format!("the shape of {name} is not known, it is {ty}"))
         })
     }
 
     /// The constant a value is, if it is one.
     pub(super) fn constant_of(&self, id: ValueId) -> Option<&'a Value> {
         self.constants.get(id)
+    }
+
+    /// A number made of the name of the operation's first output.
+    pub(super) fn name_as_number(&self) -> u64 {
+        let name = self.operation.outputs.first().map_or("", |&v| self.function.value_name(v));
+        // FNV-1a.
+        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 
     /// How many outputs the operation has.
@@ -115,7 +124,7 @@ impl<'a> Arguments<'a> {
             None => return Ok(None),
             Some(Binding::Literal(value)) => value,
             Some(Binding::Value(id)) => self.constants.get(*id).ok_or_else(|| {
-                Refusal::unsupported(format!(
+                Refusal::later(format!(
                     "argument `{name}` must be constant, it is the computed value `{}`",
                     self.function.value_name(*id)
                 ))

@@ -1,8 +1,8 @@
 //! Ops that few programs have, and those without a meaning here, with the reason.
 
-use super::Refusal;
 use super::arguments::{Arguments, missing};
 use super::meaning::unknown_choice;
+use super::{Refusal, sample};
 use crate::op::{Equation, ScatterMode};
 use crate::{Op, Value, ValueId};
 
@@ -67,6 +67,18 @@ pub(super) fn read(name: &str, a: &mut Arguments<'_>) -> Result<Op, Refusal> {
             })
         }
         "reshape_like" => reshape_like(a),
+        "resample" => sample::resample(a),
+        "affine" => sample::affine(a),
+        "crop_resize" => sample::crop_resize(a),
+        "non_maximum_suppression" => sample::suppression(a),
+        "random_uniform" | "random_normal" | "random_bernoulli" | "random_categorical" => {
+            sample::random(name, a)
+        }
+        "non_zero" => {
+            let x = a.value("x")?;
+            a.tensor("x", x)?;
+            Err(Refusal::later("how large its result is depends on the numbers"))
+        }
         _ => Err(Refusal::unsupported(format!(
             "`{name}` cannot be executed here{}",
             reason(name).map_or(" yet".to_owned(), |reason| format!(": {reason}"))
@@ -74,17 +86,13 @@ pub(super) fn read(name: &str, a: &mut Arguments<'_>) -> Result<Op, Refusal> {
     }
 }
 
-/// Why an op of MIL has no meaning here.
+/// Why an op of MIL has no meaning of its own.
 fn reason(name: &str) -> Option<&'static str> {
     Some(match name {
-        "non_zero" => "how large its result is depends on the numbers",
-        "classify" => "its results are strings, which no surface holds",
-        "random_normal" | "random_uniform" | "random_bernoulli" | "random_categorical" => {
-            "MIL does not say which numbers a seed gives"
-        }
-        "cond" | "while_loop" => "nested blocks are not run yet",
+        "classify" => "it is the last operation of a classifier, whose results are not tensors",
+        "cond" | "while_loop" => "it is what its nested blocks make of it",
         "make_list" | "list_read" | "list_write" | "list_gather" | "list_scatter"
-        | "list_length" => "lists are not held by any device yet",
+        | "list_length" => "lists are not tensors",
         _ => return None,
     })
 }

@@ -22,6 +22,7 @@ pub(super) fn pool(kind: Pooling, a: &mut Arguments<'_>) -> Result<Op, Refusal> 
     let exclude_padding = exclude.unwrap_or(false);
     let mut pads = paddings(a, x, Ok(kernel.clone()), &strides, &vec![1; spatial])?;
     let fits = [kernel.len(), strides.len()] == [spatial; 2] && !strides.contains(&0);
+    let mut overhang = vec![0; spatial];
     if ceil && fits {
         let shape = a.shape("x", x)?;
         for axis in 0..spatial {
@@ -36,17 +37,11 @@ pub(super) fn pool(kind: Pooling, a: &mut Arguments<'_>) -> Result<Op, Refusal> 
             if last * stride >= n + before {
                 last -= 1;
             }
-            let more = (last * stride).saturating_sub(span);
-            if more > 0 && kind == Pooling::Average && !exclude_padding {
-                return Err(Refusal::unsupported(
-                    "an average over padding with windows that run off the end cannot be executed \
-                     here yet",
-                ));
-            }
-            pads[axis].1 += more;
+            overhang[axis] = (last * stride).saturating_sub(span);
+            pads[axis].1 += overhang[axis];
         }
     }
-    Ok(Op::Spatial(Spatial::Pool { kind, x, kernel, strides, pads, exclude_padding }))
+    Ok(Op::Spatial(Spatial::Pool { kind, x, kernel, strides, pads, overhang, exclude_padding }))
 }
 
 pub(super) fn conv_transpose(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
@@ -121,13 +116,11 @@ pub(super) fn upsample(linear: bool, a: &mut Arguments<'_>) -> Result<Op, Refusa
     }
     let mut size = Vec::new();
     for (&n, factor) in shape[shape.len() - 2..].iter().zip(factors) {
-        let exact = n as f64 * factor.unwrap_or(1.0);
-        if exact.fract() != 0.0 || !(1.0..=f64::from(i32::MAX)).contains(&exact) {
-            return Err(Refusal::unsupported(format!(
-                "a scale that makes {exact} of {n} elements cannot be executed here yet"
-            )));
+        let scaled = (n as f64 * factor.unwrap_or(1.0)).floor();
+        if !(1.0..=f64::from(i32::MAX)).contains(&scaled) {
+            return Err(Refusal::invalid(format!("a scale makes {scaled} of {n} elements")));
         }
-        size.push(exact as usize);
+        size.push(scaled as usize);
     }
     let sampling = if linear {
         let align = a.bool("align_corners")?.unwrap_or(true);
@@ -186,12 +179,6 @@ pub(super) fn resize(a: &mut Arguments<'_>) -> Result<Op, Refusal> {
         }
     }
     let sampling = sampling(a)?;
-    if !linear && !matches!(sampling, Sampling::Default | Sampling::UnalignCorners) {
-        return Err(Refusal::unsupported(format!(
-            "the nearest neighbour with `sampling_mode` \"{}\" cannot be executed here yet",
-            sampling.name()
-        )));
-    }
     Ok(Op::Spatial(Spatial::Resize { x, size, linear, sampling }))
 }
 

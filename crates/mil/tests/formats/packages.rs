@@ -160,3 +160,37 @@ fn real_packages_load_and_can_be_written_again() {
     }
     assert!(count >= 4 + 9, "only {count} packages");
 }
+
+/// Sizes that inputs may have go from text to a package and back, as they were written; of a
+/// package by somebody else they are read from its description.
+#[test]
+fn sizes_that_inputs_may_have_survive() {
+    let ranged = "tuple<tuple<string, dict<string, tensor<int32, [?]>>>, tuple<string, dict<string, list<tensor<int32, [2]>, ?>>>>(((\"DefaultShapes\", {{\"x\", [1, 4]}}), (\"RangeDims\", {{\"x\", [[1, 1], [2, 9]]}})))";
+    let enumerated = "tuple<tuple<string, dict<string, tensor<int32, [?]>>>, tuple<string, dict<string, dict<string, tensor<int32, [?]>>>>>(((\"DefaultShapes\", {{\"x\", [1, 4]}}), (\"EnumeratedShapes\", {{\"0badcafe\", {{\"x\", [1, 4]}}}, {\"543d0f94\", {{\"x\", [1, 8]}}}})))";
+    for attribute in [ranged, enumerated] {
+        let text = format!(
+            "program(1.3)\n[]\n{{\n    func main<ios18>(tensor<fp32, [1, ?]> x) \
+             [FlexibleShapeInformation = {attribute}] {{\n            tensor<fp32, [1, ?]> y = \
+             relu(x = x)[name = string(\"y\")];\n        }} -> (y);\n}}"
+        );
+        let program = orion_mil::text::parse(&text).unwrap();
+        let allowed = orion_mil::flexible_inputs(program.main().unwrap());
+        assert_eq!(allowed["x"].default, [1, 4]);
+        let place = tempfile::tempdir().unwrap();
+        let package = place.path().join("a.mlpackage");
+        let bundle = Bundle { program: program.clone(), weights: Weights::new() };
+        save_mlpackage(&bundle, &package, "").unwrap();
+        assert_eq!(
+            orion_mil::text::print(&load(&package).unwrap().program),
+            orion_mil::text::print(&program)
+        );
+        // Without our own metadata only the description says it.
+        let model = fs::read(package.join("Data/com.apple.CoreML/model.mlmodel")).unwrap();
+        let described = &orion_mil::proto::decode_model(&model).unwrap().flexible["main"];
+        assert_eq!(*described, allowed);
+        let mut other = program.clone();
+        other.functions[0].attributes.clear();
+        orion_mil::set_flexible_inputs(&mut other.functions[0], described);
+        assert_eq!(orion_mil::flexible_inputs(&other.functions[0]), allowed);
+    }
+}

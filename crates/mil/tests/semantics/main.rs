@@ -1,6 +1,7 @@
 //! What ops mean: inference, reading, writing, verification.
 
 mod inference;
+mod interpreted;
 mod reading;
 mod real_files;
 mod round_trip;

@@ -266,8 +266,8 @@ fn refusals_name_the_argument() {
     );
     refuses(
         X,
-        "non_maximum_suppression(x = x)",
-        &at("non_maximum_suppression", 0, "`non_maximum_suppression` cannot be executed here yet"),
+        "batch_to_space(x = x)",
+        &at("batch_to_space", 0, "`batch_to_space` cannot be executed here yet"),
     );
     refuses(X, "frobnicate(x = x)", &at("frobnicate", 0, "there is no op `frobnicate`"));
     refuses(X, "exp(x = (x, y))", &at("exp", 0, "argument `x` must be one value, not several"));

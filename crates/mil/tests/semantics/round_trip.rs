@@ -1,7 +1,10 @@
 //! `encode` and `analyze` are inverse: every op, with parameters away from their defaults.
 
 use crate::support::Fixture;
-use orion_mil::op::{Binary, GeluMode, PadMode, Reduction, ScatterMode, Unary};
+use orion_mil::op::{
+    Binary, Border, BoxForm, Coordinates, Distribution, GeluMode, Grid, PadMode, Pooling, Random,
+    Reduction, Sample, Sampling, ScatterMode, Spatial, Suppression, Unary,
+};
 use orion_mil::{Op, TensorType, Type, Value, typed, verify_function};
 use orion_tensor::DType;
 use proptest::prelude::*;
@@ -379,6 +382,104 @@ fn made_tensors_and_states() {
     let state = |f: &mut Fixture| f.builder.state("cache", TensorType::new(DType::F16, &[2, 3]));
     round_trip(&[&Type::from(ty).to_string()], 1, |f| Op::ReadState { state: state(f) });
     round_trip(&[], 0, |f| Op::WriteState { state: state(f), data: f.f16(&[2, 3]) });
+}
+
+#[test]
+fn points_boxes_and_random_numbers() {
+    let image = |f: &mut Fixture| f.f16(&[2, 3, 5, 4]);
+    let grid = |nearest, border, coordinates, align_corners| Grid {
+        nearest,
+        border,
+        coordinates,
+        align_corners,
+    };
+    for (grid, nearest) in [
+        (grid(true, Border::Edge, Coordinates::Pixels, false), "edge"),
+        (grid(false, Border::Constant(0.5), Coordinates::MinusOneToOne, true), "constant"),
+        (grid(false, Border::Reflection, Coordinates::ZeroToOne, false), "reflection"),
+        (grid(false, Border::Symmetric, Coordinates::ZeroToOne, true), "symmetric"),
+    ] {
+        assert!(!nearest.is_empty());
+        round_trip(&["tensor<fp16, [2, 3, 6, 7]>"], 1, |f| {
+            let (x, coordinates) = (image(f), f.f16(&[2, 6, 7, 2]));
+            Op::Sample(Box::new(Sample::Points { x, coordinates, grid }))
+        });
+        round_trip(&["tensor<fp16, [2, 3, 8, 9]>"], 1, |f| {
+            let (x, matrix) = (image(f), f.f16(&[1, 6]));
+            Op::Sample(Box::new(Sample::Affine { x, matrix, size: [8, 9], grid }))
+        });
+    }
+    for (shape, expected) in [
+        (&[2, 4][..], "tensor<fp16, [2, 3, 8, 9]>"),
+        (&[4, 1, 4, 1, 1], "tensor<fp16, [4, 2, 3, 8, 9]>"),
+        (&[4, 1, 5, 1, 1], "tensor<fp16, [4, 1, 3, 8, 9]>"),
+    ] {
+        round_trip(&[expected], 1, |f| {
+            let (x, boxes) = (image(f), f.f16(shape));
+            Op::Sample(Box::new(Sample::Crop {
+                x,
+                boxes,
+                box_indices: None,
+                size: [8, 9],
+                normalized: true,
+                scale: 0.5,
+                form: BoxForm::CenterWidthFirst,
+                sampling: Sampling::OffsetCorners,
+                pad_value: -1.0,
+            }))
+        });
+    }
+    let suppression = |boxes, scores, score_threshold| {
+        Op::Suppression(Suppression {
+            boxes,
+            scores,
+            iou_threshold: 0.25,
+            score_threshold,
+            max_boxes: 7,
+            per_class: true,
+        })
+    };
+    let early = [
+        "tensor<fp16, [2, 7, 4]>",
+        "tensor<fp16, [2, 7, 3]>",
+        "tensor<int32, [2, 7]>",
+        "tensor<int32, [2]>",
+    ];
+    round_trip(&early, 4, |f| suppression(f.f16(&[2, 9, 4]), f.f16(&[2, 9, 3]), Some(0.5)));
+    let late = ["tensor<fp16, [2, 4, 7]>", "tensor<fp16, [2, 3, 7]>", "tensor<int32, [2, 7]>"];
+    round_trip(&late, 3, |f| suppression(f.f16(&[2, 4, 9]), f.f16(&[2, 3, 9]), None));
+    for distribution in [
+        Distribution::Uniform { low: -1.0, high: 0.5 },
+        Distribution::Normal { mean: 1.0, deviation: 0.25 },
+        Distribution::Bernoulli { probability: 0.25 },
+    ] {
+        round_trip(&["tensor<fp16, [3, 2]>"], 1, |_| {
+            let shape = vec![3, 2];
+            Op::Random(Box::new(Random {
+                dtype: DType::F16,
+                shape,
+                distribution,
+                seed: 5,
+                start: 5,
+            }))
+        });
+    }
+    round_trip(&["tensor<fp16, [3, 2]>"], 1, |f| {
+        let distribution = Distribution::Categorical { x: f.f16(&[3, 5]), logits: false };
+        let shape = vec![3, 2];
+        Op::Random(Box::new(Random { dtype: DType::F16, shape, distribution, seed: 5, start: 5 }))
+    });
+    round_trip(&["tensor<fp16, [1, 2, 4]>"], 1, |f| {
+        Op::Spatial(Spatial::Pool {
+            kind: Pooling::Average,
+            x: f.f16(&[1, 2, 9]),
+            kernel: vec![3],
+            strides: vec![3],
+            pads: vec![(1, 2)],
+            overhang: vec![1],
+            exclude_padding: false,
+        })
+    });
 }
 
 /// What `round_trip` checks, for operations whose output types are only known by inference.

@@ -11,6 +11,7 @@ mod movement;
 mod network;
 mod rare;
 mod reduction;
+mod sample;
 mod spatial;
 
 use crate::Case;
@@ -27,6 +28,7 @@ pub fn all_cases() -> Vec<Case> {
     compressed::add_cases(&mut cases);
     spatial::add_cases(&mut cases);
     rare::add_cases(&mut cases);
+    sample::add_cases(&mut cases);
     memory::add_cases(&mut cases);
     network::add_cases(&mut cases);
     failure::add_cases(&mut cases);
@@ -78,7 +80,7 @@ mod tests {
             }
         }
         // The number of variants of `Op`.
-        assert_eq!(met.len(), 47, "a variant of Op has no conformance case, or one was added");
+        assert_eq!(met.len(), 50, "a variant of Op has no conformance case, or one was added");
     }
 
     /// A comparison that lets everything pass would make the suite worthless.

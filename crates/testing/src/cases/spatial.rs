@@ -26,6 +26,7 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) {
                         kernel: kernel.to_vec(),
                         strides: strides.to_vec(),
                         pads: pads.to_vec(),
+                        overhang: pads.iter().map(|_| 0).collect(),
                         exclude_padding: exclude && kind == Pooling::Average,
                     };
                 vec![
@@ -33,6 +34,15 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) {
                     pool(image, &[3, 3], &[2, 3], &[(1, 2), (2, 0)], false),
                     pool(image, &[3, 3], &[2, 3], &[(1, 2), (2, 0)], true),
                     pool(line, &[4], &[3], &[(2, 1)], true),
+                    Spatial::Pool {
+                        kind,
+                        x: line,
+                        kernel: vec![4],
+                        strides: vec![3],
+                        pads: vec![(1, 3)],
+                        overhang: vec![2],
+                        exclude_padding: false,
+                    },
                 ]
             });
         }

@@ -4,12 +4,14 @@ use crate::exit::Exit;
 use crate::failure::Result;
 use crate::printer::Printer;
 use orion_mil::blob::declared_weight_bytes;
-use orion_mil::{Block, Dialect, Function, Program, Type, ValueId};
+use orion_mil::package::load_program_with_sizes;
+use orion_mil::{Block, Dialect, Function, Program, Type, ValueId, flexible_inputs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 pub(crate) fn info(arguments: &MilInfo, printer: &Printer) -> Result {
-    let program = require_program(&arguments.file)?;
+    require_program(&arguments.file)?;
+    let program = load_program_with_sizes(&arguments.file)?;
     match arguments.format {
         Format::Text => print_text(&program, printer)?,
         Format::Json => printer.data_line(json!({
@@ -57,9 +59,12 @@ fn print_text(program: &Program, printer: &Printer) -> Result<()> {
     printer.data_line(format_args!("weights     {} bytes", declared_weight_bytes(program)))?;
     for function in &program.functions {
         printer.data_line(format_args!("function    {}<{}>", function.name, function.opset))?;
+        let sizes = flexible_inputs(function);
         for (kind, id) in ports(function) {
             let (name, ty) = (function.value_name(id), function.ty(id));
-            printer.data_line(format_args!("  {kind:<10}{name}: {ty}"))?;
+            let sizes = sizes.get(name).filter(|_| kind == "input");
+            let sizes = sizes.map_or(String::new(), |s| format!(", may be {s}"));
+            printer.data_line(format_args!("  {kind:<10}{name}: {ty}{sizes}"))?;
         }
         let counts = histogram(function);
         let total: usize = counts.iter().map(|row| row.1).sum();

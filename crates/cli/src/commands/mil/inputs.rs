@@ -49,6 +49,17 @@ impl Inputs {
         Ok(Self(sources))
     }
 
+    /// The shape of the file that an input is read from, if it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn shape_of_file(&self, name: &str) -> Result<Option<Vec<usize>>> {
+        match self.0.get(name).or_else(|| self.0.get(ALL)) {
+            Some(Source::File(path)) => Ok(Some(npy::open(path)?.shape().to_vec())),
+            _ => Ok(None),
+        }
+    }
+
     /// A tensor for every port that is read. States that are not named are zeros.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod info;
 mod inputs;
 mod print;
 mod run;
+mod shapes;
 pub(super) mod source;
 
 use crate::arguments::Mil;

@@ -1,12 +1,13 @@
 use super::inputs::Inputs;
+use super::shapes::sized;
 use crate::arguments::{Format, MilRun, ToleranceName};
-use crate::devices::{Products, device, device_named};
+use crate::devices::{Products, device_named, program_device};
 use crate::exit::Exit;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Result};
 use crate::printer::Printer;
 use orion_formats::npy;
 use orion_mil::bundle::Bundle;
-use orion_mil::package;
+use orion_mil::{Classes, classes, package};
 use orion_runtime::{Bindings, Device, PortKind, Surface};
 use orion_tensor::{Tensor, Tolerance};
 use serde_json::{Value, json};
@@ -21,8 +22,11 @@ const SHOWN: usize = 8;
 
 pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     let inputs = Inputs::parse(&arguments.input)?;
-    let bundle = package::load(&arguments.file)?;
-    let device = device(&arguments.device, Products::F32)?;
+    let mut bundle = package::load(&arguments.file)?;
+    let function = arguments.function.as_deref();
+    let classes = bundle.program.main().and_then(classes);
+    bundle.program = sized(&bundle.program, function, &arguments.shape, &inputs)?;
+    let device = program_device(&arguments.device)?;
     let outputs = execute(&*device, &bundle, &inputs, arguments.report, printer)?;
     if let Some(directory) = &arguments.output_dir {
         std::fs::create_dir_all(directory).context(directory.display())?;
@@ -32,8 +36,19 @@ pub(crate) fn run(arguments: &MilRun, printer: &Printer) -> Result {
     }
     let Some(against) = &arguments.against else {
         match arguments.format {
-            Format::Text => print_text(&outputs, printer)?,
-            Format::Json => printer.data_line(json!({ "outputs": summaries(&outputs) }))?,
+            Format::Text => {
+                print_text(&outputs, printer)?;
+                if let Some((name, label)) = class(classes.as_ref(), &outputs) {
+                    printer.data_line(format_args!("{name} is {label}"))?;
+                }
+            }
+            Format::Json => {
+                let mut told = json!({ "outputs": summaries(&outputs) });
+                if let Some((_, label)) = class(classes.as_ref(), &outputs) {
+                    told["class"] = label.into();
+                }
+                printer.data_line(told)?;
+            }
         }
         return Ok(Exit::Success);
     };
@@ -99,11 +114,10 @@ fn execute(
         .ports
         .iter()
         .map(|port| match tensors.get(&port.name) {
-            Some(tensor) if port.layout.is_dense() => Ok(Surface::from_tensor(tensor)),
-            None if port.layout.is_dense() => Ok(Surface::zeros(port.layout.clone())),
-            _ => Err(Failure::new(format!("`{}` wants padded memory", port.name))),
+            Some(tensor) => Surface::holding(port.layout.clone(), tensor),
+            None => Surface::zeros(port.layout.clone()),
         })
-        .collect::<Result<_>>()?;
+        .collect();
     let mut bindings = Bindings::new();
     for (port, surface) in signature.ports.iter().zip(&mut surfaces) {
         match port.kind {
@@ -113,11 +127,12 @@ fn execute(
         };
     }
     let begin = Instant::now();
-    executable.run(&mut bindings)?;
-    printer.detail(format_args!("{}: run in {:.1?}", device.name(), begin.elapsed()));
     if report {
-        printer.report(executable.explain());
+        printer.report(executable.run_reported(&mut bindings)?);
+    } else {
+        executable.run(&mut bindings)?;
     }
+    printer.detail(format_args!("{}: run in {:.1?}", device.name(), begin.elapsed()));
     let outputs = signature.ports.iter().zip(&surfaces).filter_map(|(port, surface)| {
         let name = match &port.kind {
             PortKind::Input => return None,
@@ -127,6 +142,16 @@ fn execute(
         Some((name.clone(), surface.to_tensor()))
     });
     Ok(outputs.collect())
+}
+
+/// The class that a classifier chose, and the output that says so.
+fn class<'a>(
+    classes: Option<&'a Classes>,
+    outputs: &BTreeMap<String, Tensor>,
+) -> Option<(&'a str, &'a str)> {
+    let classes = classes?;
+    let place = outputs.get(&classes.label)?.to_f64_vec().first().copied()?;
+    Some((&classes.label, classes.names.get(place as usize)?))
 }
 
 fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
