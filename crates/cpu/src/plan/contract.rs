@@ -4,7 +4,7 @@ use super::expression::Expression;
 use super::lower::{Lowering, is_float_lane};
 use super::view::View;
 use crate::kernels::gemm::Size;
-use crate::steps::{Bias, Contraction, Factor, Kind, is_few};
+use crate::steps::{Bias, Contraction, Factor, Kind, Method};
 use orion_mil::op::Binary;
 use orion_mil::{Op, ValueId};
 use orion_tensor::{DType, broadcast_shapes, element_count};
@@ -102,15 +102,23 @@ impl Lowering<'_> {
     /// `c = a · b + bias`, with the bias broadcast.
     fn product_with_bias(&mut self, a: &View, b: &View, c: &View, bias: Option<&View>) {
         let Some(bias) = bias else { return self.product(a, b, c) };
-        if is_of_few_columns(a, c) && bias.dtype == DType::F32 && bias.shape == [a_rows(a), 1] {
+        let rank = c.shape.len();
+        let contiguous = c.shape[rank - 1] == 1 || c.strides[rank - 1] == 1;
+        let is_f32 = c.dtype == DType::F32 && bias.dtype == DType::F32;
+        if contiguous && is_f32 && bias.shape == [a_rows(a), 1] {
             self.product(a, b, c);
             let step = self.steps.last_mut().expect("a product is a step");
-            if let Kind::Contraction(product) = &mut step.kind {
+            if let Kind::Contraction(product) = &mut step.kind
+                && product.size.m == a_rows(a)
+                && product.size.n == c.shape[rank - 1]
+                && product.method != Method::SumRows
+            {
                 let stride = bias.strides[0];
                 product.bias = Some(Bias { buffer: bias.buffer, offset: bias.offset, stride });
                 step.reads.push(bias.clone());
+                return;
             }
-            return;
+            self.steps.pop();
         }
         let sum = self.temporary(DType::F32, &c.shape);
         self.product(a, b, &sum);
@@ -208,15 +216,6 @@ impl Lowering<'_> {
 /// Rows of a left factor.
 fn a_rows(a: &View) -> usize {
     a.shape[a.shape.len() - 2]
-}
-
-/// Whether a product is computed as dot products of A's rows, right into C.
-fn is_of_few_columns(a: &View, c: &View) -> bool {
-    let last = |v: &View| (v.shape[v.shape.len() - 1], v.strides[v.strides.len() - 1]);
-    let ((depth, along_a), (columns, along_c)) = (last(a), last(c));
-    let contiguous = along_a == 1 && (columns == 1 || along_c == 1);
-    // One row is computed as a column.
-    c.dtype == DType::F32 && contiguous && a_rows(a) > 1 && is_few(columns, depth)
 }
 
 /// The last two axes swapped.

@@ -1,7 +1,7 @@
 use super::{Context, Shared};
 use crate::kernels::gemm::{
-    self, Arithmetic, Destination, FEW_COLUMNS, Form, Lent, Matrix, Rounding, Scales, Size,
-    Threads, ToBf16, Unrounded, Workspace, gemv_columns, workspace, workspace_on_one_thread,
+    self, Arithmetic, Destination, FEW_COLUMNS, Form, Lent, Matrix, Rounding, RowBias, Scales,
+    Size, Threads, ToBf16, Unrounded, Workspace, gemv_columns, workspace, workspace_on_one_thread,
 };
 use crate::kernels::isa::Isa;
 use crate::plan::view::BufferId;
@@ -50,7 +50,7 @@ pub(crate) struct Bias {
 }
 
 /// Whether so many columns that are sums of so many products are computed as dot products.
-pub(crate) fn is_few(columns: usize, depth: usize) -> bool {
+fn is_few(columns: usize, depth: usize) -> bool {
     columns <= FEW_COLUMNS && depth >= 16
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Contraction {
     pub c: Factor,
     /// Of an A of int8.
     pub scales: Option<FactorScales>,
-    /// Added to each row of C; only [`Method::DotRows`] does.
+    /// Added to each row of C; not by [`Method::SumRows`].
     pub bias: Option<Bias>,
     /// Where each product's A, B and C begin, in elements.
     pub batch: Vec<[isize; 3]>,
@@ -145,13 +145,19 @@ impl Contraction {
         };
         let (isa, pool, lent, size) = (context.isa, context.pool, context.lent, self.size);
         let arithmetic = Arithmetic { isa, precision: self.precision };
+        let bias = self.bias.map(|bias| RowBias {
+            pointer: context.at(bias.buffer, bias.offset),
+            stride: bias.stride,
+        });
         match self.method {
             Method::Together => {
                 for i in 0..self.batch.len() {
                     let (a, b, c) = matrices(i);
                     // SAFETY: views lie inside their buffers, C overlaps neither factor, and the
                     // workspace was sized for this step.
-                    unsafe { gemm::gemm(arithmetic, Threads::All(pool), size, a, b, c, lent) };
+                    unsafe {
+                        gemm::gemm(arithmetic, Threads::All(pool), size, a, b, c, bias, lent)
+                    };
                 }
             }
             Method::Apart => {
@@ -161,7 +167,7 @@ impl Contraction {
                     // SAFETY: as above; each product is one thread's, with its own workspace.
                     unsafe {
                         let memory = { lent }.threads.add(thread * lent.per_thread);
-                        gemm::gemm_on_one_thread(arithmetic, size, a, b, c, memory);
+                        gemm::gemm_on_one_thread(arithmetic, size, a, b, c, bias, memory);
                     }
                 });
             }

@@ -18,7 +18,7 @@ mod together;
 
 pub(crate) use adamw::{Adamw, Scalar};
 pub(crate) use attention::{Attending, Attention, AttentionGradient, HeadOffsets, Masking};
-pub(crate) use contraction::{Bias, Contraction, Factor, FactorScales, Method, is_few};
+pub(crate) use contraction::{Bias, Contraction, Factor, FactorScales, Method};
 pub(crate) use evaluate::Evaluate;
 pub(crate) use indexed::{Gather, GatherAlongAxis, Scatter, ScatterAlongAxis};
 pub(crate) use map::{Map, Moved};

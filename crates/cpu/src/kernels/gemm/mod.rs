@@ -152,6 +152,34 @@ pub(crate) struct Destination {
 // SAFETY: threads write disjoint rows.
 unsafe impl Sync for Destination {}
 
+/// A number for each row of C, which is added to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowBias {
+    pub pointer: *const f32,
+    /// Distance of the numbers of neighbouring rows, in elements.
+    pub stride: isize,
+}
+
+// SAFETY: a pointer to what kernels read; see `gemm`.
+unsafe impl Sync for RowBias {}
+
+impl RowBias {
+    /// Fills rows of C with their numbers.
+    ///
+    /// # Safety
+    /// The numbers are readable, and C is writable for `count` columns of the rows.
+    unsafe fn fill(self, c: *mut f32, c_row: isize, first: usize, rows: usize, count: usize) {
+        for row in 0..rows {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let number = *self.pointer.offset((first + row) as isize * self.stride);
+                let to = c.offset(row as isize * c_row);
+                std::slice::from_raw_parts_mut(to, count).fill(number);
+            }
+        }
+    }
+}
+
 /// Who computes a product.
 #[derive(Clone, Copy)]
 pub(crate) enum Threads<'a> {
@@ -214,12 +242,13 @@ pub(crate) unsafe fn gemm_on_one_thread(
     a: Matrix,
     b: Matrix,
     c: Destination,
+    bias: Option<RowBias>,
     memory: *mut f32,
 ) {
     let Workspace { shared, per_thread } = workspace(arithmetic, 1, size, a, b);
     let lent = Lent { shared: memory, threads: memory.wrapping_add(shared), per_thread };
     // SAFETY: the caller's promise is passed on.
-    unsafe { gemm(arithmetic, Threads::One, size, a, b, c, lent) }
+    unsafe { gemm(arithmetic, Threads::One, size, a, b, c, bias, lent) }
 }
 
 /// A product and the way to compute it.
@@ -229,6 +258,7 @@ struct Product {
     a: Matrix,
     b: Matrix,
     c: Destination,
+    bias: Option<RowBias>,
     k: usize,
     blocks: Blocks,
     lent: Lent,
@@ -236,11 +266,12 @@ struct Product {
     stream: bool,
 }
 
-/// The product; overwrites C.
+/// The product, with `bias` added to it; overwrites C.
 ///
 /// # Safety
 /// The operands are readable and C writable over the whole size; C overlaps nothing else; `lent`
 /// is as large as [`workspace`] says.
+#[expect(clippy::too_many_arguments, reason = "a kernel takes sizes and operands")]
 pub(crate) unsafe fn gemm(
     arithmetic: Arithmetic,
     threads: Threads<'_>,
@@ -248,13 +279,18 @@ pub(crate) unsafe fn gemm(
     a: Matrix,
     b: Matrix,
     c: Destination,
+    bias: Option<RowBias>,
     lent: Lent,
 ) {
     let kernel = MicroKernel::of(arithmetic);
     let blocks = Blocks::of(kernel, arithmetic, threads.count(), size, a, b);
-    let stream = blocks.stream(size, c);
-    let product = Product { kernel, arithmetic, a, b, c, k: size.k, blocks, lent, stream };
+    let stream = blocks.stream(size, c) && bias.is_none();
+    let product = Product { kernel, arithmetic, a, b, c, bias, k: size.k, blocks, lent, stream };
     if size.k == 0 {
+        if let Some(bias) = bias {
+            // SAFETY: the caller's promise.
+            return unsafe { bias.fill(c.pointer, c.row, 0, size.m, size.n) };
+        }
         for row in 0..size.m {
             // SAFETY: inside C.
             unsafe {
@@ -449,13 +485,19 @@ impl Product {
                     c: c.wrapping_add(columns.0 + first),
                     c_row: self.c.row,
                     columns: width,
-                    accumulate: k0 > 0,
+                    accumulate: k0 > 0 || self.bias.is_some(),
                     stream: self.stream,
                     ahead: ahead.next(),
                 };
                 // SAFETY: the tile is inside the block; `MicroKernel::of` chose what this
                 // machine has.
-                unsafe { of_width(height)(&tile) };
+                unsafe {
+                    if let Some(bias) = self.bias.filter(|_| k0 == 0) {
+                        // By the time sums are added to it, it is in a cache.
+                        bias.fill(tile.c, tile.c_row, rows.0 + row, height.rows, width);
+                    }
+                    of_width(height)(&tile);
+                }
                 row += height.rows;
             }
         }

@@ -84,7 +84,7 @@ fn products_of_any_layout() {
                 let to = Destination { pointer: c.as_mut_ptr(), row: row as isize };
                 let (a, b) = (matrix(&a, ar, ac), matrix(&b, br, bc));
                 // SAFETY: sizes and strides are those of the vectors.
-                unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, lent) };
+                unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, None, lent) };
                 let inner: Vec<f32> = c.chunks(row).flat_map(|r| &r[..n]).copied().collect();
                 Tolerance::F32Accum
                     .check(&wide(&inner), &expected)
@@ -96,8 +96,20 @@ fn products_of_any_layout() {
                     vec![0f32; workspace_on_one_thread(f32(isa), size, a, b).per_thread];
                 let to = Destination { pointer: alone.as_mut_ptr(), row: n as isize };
                 // SAFETY: as above.
-                unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };
+                unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, None, memory.as_mut_ptr()) };
                 assert_eq!(alone, inner, "the sum's order does not depend on threads");
+
+                let numbers: Vec<f32> = (0..m).map(|i| (i % 7) as f32 * 0.5 - 1.0).collect();
+                let mut biased = vec![7f32; m * n];
+                let to = Destination { pointer: biased.as_mut_ptr(), row: n as isize };
+                let bias = Some(RowBias { pointer: numbers.as_ptr(), stride: 1 });
+                // SAFETY: as above.
+                unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, bias, lent) };
+                let with_bias = |(i, x): (usize, &f64)| x + f64::from(numbers[i / n]);
+                let expected: Vec<f64> = expected.iter().enumerate().map(with_bias).collect();
+                Tolerance::F32Accum
+                    .check(&wide(&biased), &expected)
+                    .unwrap_or_else(|e| panic!("{isa:?} {size:?} with bias: {e}"));
             }
         }
     }
@@ -116,7 +128,7 @@ fn narrow_operands_are_widened() {
         let mut memory = vec![0f32; workspace_on_one_thread(f32(isa), size, a, b).per_thread];
         let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
         // SAFETY: sizes and strides are those of the vectors.
-        unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, memory.as_mut_ptr()) };
+        unsafe { gemm_on_one_thread(f32(isa), size, a, b, to, None, memory.as_mut_ptr()) };
         Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
     }
 }
@@ -145,7 +157,7 @@ fn large_results_of_small_factors() {
         };
         let to = Destination { pointer: c.as_mut_ptr().cast(), row: n as isize };
         // SAFETY: sizes and strides are those of the vectors.
-        unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, lent) };
+        unsafe { gemm(f32(isa), Threads::All(&pool), size, a, b, to, None, lent) };
         let c: Vec<f32> = c.iter().flat_map(|line| line.0).collect();
         Tolerance::F32Accum.check(&wide(&c), &expected).unwrap();
     }
@@ -189,7 +201,7 @@ fn products_of_rounded_operands() {
             };
             let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
             // SAFETY: sizes and strides are those of the vectors.
-            unsafe { gemm(arithmetic, Threads::All(&pool), size, a, b, to, lent) };
+            unsafe { gemm(arithmetic, Threads::All(&pool), size, a, b, to, None, lent) };
             Tolerance::F32Accum
                 .check(&wide(&c), &expected)
                 .unwrap_or_else(|e| panic!("{isa:?} {a_transposed} {b_transposed}: {e}"));
@@ -237,7 +249,7 @@ fn int8_is_scaled_while_it_is_packed() {
             let mut memory = vec![0f32; lanes];
             let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
             // SAFETY: sizes and strides are those of the vectors.
-            unsafe { gemm_on_one_thread(arithmetic, size, a, b, to, memory.as_mut_ptr()) };
+            unsafe { gemm_on_one_thread(arithmetic, size, a, b, to, None, memory.as_mut_ptr()) };
             Tolerance::F32Accum
                 .check(&wide(&c), &expected)
                 .unwrap_or_else(|e| panic!("{arithmetic:?} {k} by {block}: {e}"));
