@@ -3,8 +3,8 @@
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
 use orion_engine::{
-    ConfigLayers, EvaluationShape, Event, Generator, LoadedModel, Outcome, Random, Target,
-    TrainConfig, Trainer, WindowRule, convert, evaluate_adapted, initialize, load_adapter,
+    Companions, ConfigLayers, EvaluationShape, Event, Generator, LoadedModel, Outcome, Random,
+    Target, TrainConfig, Trainer, WindowRule, convert, evaluate_adapted, initialize, load_adapter,
     load_model, programs,
 };
 use orion_formats::TokenFile;
@@ -264,7 +264,8 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     let path = directory.path().join("model");
     let story = "the cat sat on the mat and the dog sat on the log. ";
     let tokenizer = Tokenizer::train_byte_level([story], 271).unwrap();
-    convert(&model(), Some(&tokenizer), Target::SafeTensors, None, &path, &mut |_| {}).unwrap();
+    let companions = Companions { tokenizer: Some(&tokenizer), ..Companions::default() };
+    convert(&model(), companions, Target::SafeTensors, None, &path, &mut |_| {}).unwrap();
     fs::write(
         path.join("chat_template.jinja"),
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\

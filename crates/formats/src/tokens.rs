@@ -139,18 +139,6 @@ impl TokenFile {
         Ok(Self { encoding: Encoding::RawU16, ids: bytes })
     }
 
-    /// A file of these ids, in memory only.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotRepresentable`] when there are none.
-    pub fn from_ids(ids: &[u32]) -> Result<Self> {
-        if ids.is_empty() {
-            return Err(Error::new(ErrorKind::NotRepresentable, "token data without a token"));
-        }
-        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        Ok(Self { encoding: Encoding::HeaderedU32, ids: Bytes::new(bytes) })
-    }
-
     /// How the ids are stored.
     pub fn encoding(&self) -> Encoding {
         self.encoding

@@ -25,9 +25,9 @@ pub fn classes(function: &Function) -> Option<Classes> {
     let literal = match binding {
         Binding::Literal(value) => value,
         Binding::Value(id) => {
-            let constants =
+            let mut constants =
                 function.body.operations.iter().filter(|o| o.outputs.first() == Some(id));
-            constants.last()?.const_value()?
+            constants.next_back()?.const_value()?
         }
     };
     let Data::List(items) = &literal.data else { return None };

@@ -30,7 +30,7 @@ fn with_output(page: &str, place: &Place) -> String {
         // What stood there before.
         let mut rest = lines.clone();
         if (rest.next(), rest.next()) == (Some(""), Some("```text")) {
-            lines.by_ref().skip_while(|l| !l.starts_with("```text")).next();
+            lines.by_ref().find(|l| l.starts_with("```text"));
             while lines.next().is_some_and(|l| l != "```") {}
         }
         if !output.is_empty() {

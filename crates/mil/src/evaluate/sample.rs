@@ -239,7 +239,7 @@ pub(super) fn suppression(op: &Suppression, operands: &[Tensor]) -> Vec<Vec<f64>
                 break;
             }
             let rivals = kept.iter().filter(|&&j| !op.per_class || best[i].0 == best[j].0);
-            if rivals.clone().all(|&j| !(overlap(i, j) > op.iou_threshold)) {
+            if !rivals.clone().any(|&j| overlap(i, j) > op.iou_threshold) {
                 kept.push(i);
             }
         }
