@@ -11,6 +11,7 @@ mod devices;
 mod exit;
 mod failure;
 mod interrupt;
+mod lines;
 mod printer;
 mod training;
 

@@ -64,7 +64,7 @@ pub(crate) fn metadata(tokenizer: &Tokenizer, vocab_size: usize) -> Result<Vec<(
             put_pieces(&mut put, &parts.pieces);
             put("merges", Value::texts(parts.merges));
             put("add_bos_token", Value::Bool(parts.bos.is_some()));
-            [parts.bos, parts.eos]
+            [parts.bos.or(tokenizer.bos()), parts.eos]
         }
         _ => return Err(Error::new(ErrorKind::Mismatch, "GGUF knows no tokenizer of this kind")),
     };

@@ -232,6 +232,16 @@ impl Tokenizer {
         }
     }
 
+    /// The id that a model reads before a prompt: BOS where the tokenizer's file says so or its
+    /// kind always does. GPT-2's separator is none, although it begins documents: GPT-2 continues
+    /// a prompt as it is.
+    pub fn prompt_start(&self) -> Option<u32> {
+        match &self.0 {
+            Model::ByteLevel(model) => model.begins_with(),
+            Model::Llama2c(_) | Model::SentencePiece(_) => self.bos(),
+        }
+    }
+
     /// The id that ends a document, where there is one.
     pub fn eos(&self) -> Option<u32> {
         match &self.0 {

@@ -254,10 +254,7 @@ fn merged(parts: &MergedParts) -> Result<ByteLevel> {
         );
     }
     let mut model = ByteLevel::new(entries, merges, Rules::of(parts.splitter))?;
-    // With GPT-2's rule, the separator begins texts without being told to.
-    if let Some(name) = name_of(&parts.pieces, parts.bos)?
-        && parts.bos != model.bos()
-    {
+    if let Some(name) = name_of(&parts.pieces, parts.bos)? {
         model.begin_with(name);
     }
     Ok(model)
@@ -281,7 +278,7 @@ fn merged_of(model: &ByteLevel) -> MergedParts {
         pieces: (0..model.vocab_size() as u32).map(piece).collect(),
         merges: merges.map(|(l, r)| format!("{} {}", spelled(l), spelled(r))).collect(),
         splitter: model.rules().splitter,
-        bos: model.bos(),
+        bos: model.begins_with(),
         eos: model.eos(),
     }
 }

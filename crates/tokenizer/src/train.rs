@@ -60,7 +60,10 @@ pub(crate) fn train<'a>(
     // The separator comes first: its id is `FIRST_BYTE_ID - 1`.
     let mut entries = vec![Entry::Special(DOCUMENT_SEPARATOR.to_owned())];
     entries.extend(pieces.into_iter().map(Entry::Text));
-    ByteLevel::new(entries, merges, Rules::of(splitter))
+    let mut tokenizer = ByteLevel::new(entries, merges, Rules::of(splitter))?;
+    // Who trains a tokenizer trains a model on its documents, which all begin so.
+    tokenizer.begin_with(DOCUMENT_SEPARATOR);
+    Ok(tokenizer)
 }
 
 /// Up to `wanted` pieces, bytes included, and the merges that make them: each time the most

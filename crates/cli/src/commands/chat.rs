@@ -5,8 +5,9 @@ use crate::arguments::Chat;
 use crate::commands::run::{end_ids, sampler};
 use crate::devices::{device, kept};
 use crate::exit::Exit;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
+use crate::lines::Lines;
 use crate::printer::Printer;
 use orion_engine::{
     ChatTemplate, Generator, LoadedModel, Message, Sampler, StopStrings, load_model_for_inference,
@@ -20,7 +21,8 @@ const HELP: &str = "\
 /adapter NAME  answer with this adapter from now on, or with none; without a name lists them
 /history       show the conversation
 /help          show this
-/exit          end; so does Ctrl-D. Ctrl-C ends an answer, twice ends everything";
+/exit          end; so does Ctrl-D. Ctrl-C ends an answer, twice ends everything
+Arrow keys go through what was typed before; Ctrl-R looks for it";
 
 pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let config = sampler(&arguments.sampling)?;
@@ -111,13 +113,8 @@ impl Conversation<'_> {
     }
 
     fn talk(&mut self, printer: &Printer) -> Result<()> {
-        let stdin = std::io::stdin();
-        loop {
-            printer.ask();
-            let mut line = String::new();
-            if stdin.read_line(&mut line).context("reading standard input")? == 0 {
-                return Ok(());
-            }
+        let mut lines = Lines::open(printer);
+        while let Some(line) = lines.next(printer)? {
             self.interrupt.clear();
             let line = line.trim();
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -147,6 +144,7 @@ impl Conversation<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The tokens of the conversation, the oldest turns left out until an answer has room.

@@ -63,7 +63,8 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     adapters.load_into(&mut generator);
     generator.choose_adapter(0, (!adapters.is_empty()).then_some(0));
     let prompt = tokenizer.encode(&prompt);
-    let beginning = prompt.len() + usize::from(tokenizer.bos().is_some());
+    let start = prompt_start(&tokenizer, prompt.is_empty());
+    let beginning = prompt.len() + usize::from(start.is_some());
     if beginning > generator.limit() {
         return Err(Failure::new(format!(
             "the prompt has {beginning} tokens, the context holds {}",
@@ -95,6 +96,12 @@ pub(crate) fn end_ids(model: &LoadedModel, tokenizer: &Tokenizer) -> Vec<u32> {
     ids
 }
 
+/// What the model reads before a prompt. One that is empty needs something, and the token that
+/// begins documents is it.
+fn prompt_start(tokenizer: &Tokenizer, prompt_is_empty: bool) -> Option<u32> {
+    tokenizer.prompt_start().or_else(|| tokenizer.bos().filter(|_| prompt_is_empty))
+}
+
 /// A text that is written to standard output as it comes.
 pub(crate) struct Streamed<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
@@ -114,7 +121,7 @@ impl Streamed<'_> {
         printer: &Printer,
     ) -> Result<(GenerationStats, Option<String>)> {
         let Self { tokenizer, rule, mut stop } = self;
-        let bos = tokenizer.bos();
+        let bos = prompt_start(tokenizer, prompt.is_empty());
         let mut text = tokenizer.decode_stream();
         if let Some(bos) = bos {
             text.feed(bos);

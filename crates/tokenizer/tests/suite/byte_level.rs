@@ -111,3 +111,17 @@ fn gpt2_survives_a_round_trip_through_tokenizer_json() {
         assert_eq!(again.encode(&text), ids, "{text:?}");
     }
 }
+
+#[test]
+fn gpt2_s_prompts_begin_with_themselves() {
+    // A tokenizer that was trained here says that texts begin with the separator, in every form.
+    let own = Tokenizer::train_byte_level(["the cat sat"], 260).unwrap();
+    assert_eq!(own.prompt_start(), Some(0));
+    assert_eq!(Tokenizer::parse(&own.to_bytes()).unwrap().prompt_start(), Some(0));
+    assert_eq!(Tokenizer::from_parts(&own.to_parts()).unwrap().prompt_start(), Some(0));
+
+    let Some(gpt2) = gpt2() else { return };
+    for gpt2 in [Tokenizer::from_parts(&gpt2.to_parts()).unwrap(), gpt2] {
+        assert_eq!((gpt2.prompt_start(), gpt2.bos()), (None, Some(50256)));
+    }
+}

@@ -1,7 +1,7 @@
 //! Continues several prompts together, and prints each text when it is complete.
 
 use super::prompts::Prompt;
-use super::{reason, report_swap, say_slid};
+use super::{prompt_start, reason, report_swap, say_slid};
 use crate::adapters::Adapters;
 use crate::arguments::Format;
 use crate::exit::Exit;
@@ -36,9 +36,10 @@ impl Texts {
         stats: bool,
         printer: &Printer,
     ) -> Result {
-        let bos = tokenizer.bos();
         let encoded: Vec<Vec<u32>> =
             self.prompts.iter().map(|p| tokenizer.encode(&p.text)).collect();
+        // Only a single prompt can be empty.
+        let bos = prompt_start(tokenizer, encoded.iter().all(Vec::is_empty));
         let adapters: Vec<Option<usize>> = self.prompts.iter().map(|p| p.adapter).collect();
         for (i, prompt) in encoded.iter().enumerate() {
             let beginning = prompt.len() + usize::from(bos.is_some());
@@ -58,7 +59,7 @@ impl Texts {
         let begin = Instant::now();
         let stop = StopStrings::new(self.stop.iter().cloned());
         let mut texts: Vec<Text> =
-            self.prompts.iter().map(|_| Text::new(tokenizer, stop.clone())).collect();
+            self.prompts.iter().map(|_| Text::new(tokenizer, bos, stop.clone())).collect();
         let (mut complete, mut printed) = (0, Ok(()));
         let mut on_text = |i: usize, event: TextEvent| {
             if let TextEvent::Slid { left_out } = event {
@@ -190,9 +191,9 @@ struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    fn new(tokenizer: &'a Tokenizer, stop: StopStrings) -> Self {
+    fn new(tokenizer: &'a Tokenizer, bos: Option<u32>, stop: StopStrings) -> Self {
         let mut stream = tokenizer.decode_stream();
-        if let Some(bos) = tokenizer.bos() {
+        if let Some(bos) = bos {
             stream.feed(bos);
         }
         Self {
