@@ -397,7 +397,7 @@ pub(crate) struct Eval {
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
 
-    /// Token file to measure on
+    /// Token file or text to measure on
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
 
@@ -418,7 +418,8 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "RULE", default_value = "short", requires = "stride")]
     pub(crate) windows: Windows,
 
-    /// Tokenizer of the token file, for bits per byte of text [default: the one beside the model]
+    /// Tokenizer of the text or token file, for bits per byte of text too [default: the one beside
+    /// the model]
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
 

@@ -115,6 +115,17 @@ impl TokenFile {
         Ok(Self { encoding, ids })
     }
 
+    /// Ids that were made here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] when there are none.
+    pub fn from_ids(ids: &[u32]) -> Result<Self> {
+        if ids.is_empty() {
+            return Err(Error::new(ErrorKind::Malformed, "there are no tokens"));
+        }
+        Ok(Self { encoding: Encoding::HeaderedU32, ids: Bytes::from_elements(ids) })
+    }
+
     fn parse_raw(bytes: Bytes) -> Result<Self> {
         if bytes.is_empty() || !bytes.len().is_multiple_of(2) {
             return Err(Error::new(

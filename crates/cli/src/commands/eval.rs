@@ -8,9 +8,10 @@ use orion_engine::{
     ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate_adapted,
     load_model_for_inference, open_tokenizer,
 };
-use orion_formats::TokenFile;
+use orion_formats::{TokenFile, map_file};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
     for measured in measure(arguments, load_model_for_inference(&arguments.model)?, printer)? {
@@ -39,9 +40,29 @@ pub(crate) fn measure(
     let (products, storage) = kept(arguments.precision);
     let device = device(&arguments.device, products)?;
     let model = LoadedModel { storage, ..model };
-    let file = TokenFile::open(&arguments.data)?;
+    let tokenizer = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
+    let tokenizer =
+        tokenizer.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
+    let most = model.network.max_positions();
+    let (file, longest) = match text(&arguments.data)? {
+        Some(text) => {
+            let tokenizer = tokenizer.as_ref().ok_or_else(|| {
+                Failure::usage(format!(
+                    "{} is a text, and no tokenizer lies beside the model",
+                    arguments.data.display()
+                ))
+                .hint("name one with --tokenizer")
+            })?;
+            let ids: Vec<u32> =
+                tokenizer.bos().into_iter().chain(tokenizer.encode(&text)).collect();
+            printer.detail(format_args!("the text has {} tokens", ids.len()));
+            // A short text is one sequence. Every token is to be followed by one.
+            (TokenFile::from_ids(&ids)?, most.min(ids.len() - 1).max(1))
+        }
+        None => (TokenFile::open(&arguments.data)?, most),
+    };
     file.check_vocab(model.network.vocab_size()).context(arguments.data.display())?;
-    let seq = arguments.seq.map_or(model.network.max_positions(), NonZeroUsize::get);
+    let seq = arguments.seq.map_or(longest, NonZeroUsize::get);
     if let Some(most) = arguments.max_tokens.filter(|&most| most < seq) {
         return Err(Failure::usage(format!(
             "--max-tokens is {most}, but one sequence has {seq} tokens"
@@ -55,9 +76,6 @@ pub(crate) fn measure(
     };
     let (batch, max_tokens) = (arguments.batch.get(), arguments.max_tokens);
     let shape = EvaluationShape { batch, seq, rule, max_tokens };
-    let tokenizer = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
-    let tokenizer =
-        tokenizer.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
     let counts = tokenizer.as_ref().map(ByteCounts::of);
     let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
     let mut cases: Vec<_> =
@@ -77,6 +95,13 @@ pub(crate) fn measure(
         all.push(Measured { adapter: name, result, seq, device: device.name().to_owned() });
     }
     Ok(all)
+}
+
+/// What is in a file of text; `None` for a file of ids, which has bytes of 0 that no text has.
+fn text(path: &Path) -> Result<Option<String>> {
+    let bytes = map_file(path)?;
+    let text = if bytes.contains(&0) { None } else { std::str::from_utf8(&bytes).ok() };
+    Ok(text.filter(|text| !text.is_empty()).map(str::to_owned))
 }
 
 impl Measured {

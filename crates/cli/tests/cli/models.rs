@@ -176,3 +176,22 @@ fn devices_are_listed_for_people_and_programs() {
     assert_eq!(names, ["cpu", "cpu:reference", "ane-model:m4"]);
     assert!(report["threads"].as_u64().unwrap() >= 1);
 }
+
+#[test]
+fn a_text_is_measured_as_its_tokens_are() {
+    let place = tiny_run();
+    let text = "the cat sat on the mat and the dog sat on the log. ".repeat(6);
+    place.write("text.txt", &text);
+    let tokenizer = orion_tokenizer::Tokenizer::from_file(place.path("tokenizer.json")).unwrap();
+    let ids = tokenizer.bos().into_iter().chain(tokenizer.encode(&text));
+    let ids: Vec<u8> = ids.flat_map(|id| (id as u16).to_le_bytes()).collect();
+    place.write("ids.bin", ids);
+    let eval = |data: &str| place.line(&format!("eval run --data {data} --seq 16")).succeeded();
+    assert_eq!(eval("text.txt"), eval("ids.bin"));
+    // A text that is shorter than what the model takes is one sequence.
+    place.write("short.txt", "the cat sat");
+    let report = place.line("eval run --data short.txt --format json").succeeded();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["tokens"], tokenizer.encode("the cat sat").len());
+    assert_eq!(report["bytes"], "the cat sat".len());
+}

@@ -2,7 +2,7 @@
 
 use super::{LoadError, LoadedModel, match_all};
 use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen3Config};
-use orion_formats::{Error, Gguf, rope_interleaved_to_half};
+use orion_formats::{Error, Gguf, MappedFile, rope_interleaved_to_half};
 use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,9 @@ use std::path::Path;
 /// Loads a file; the tokenizer is inside. With `keep_int8`, matrices that are exactly int8 with
 /// scales stay so.
 pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadError> {
-    let file = Gguf::open(path).map_err(|e| LoadError::of(path, &e))?;
+    let opened = MappedFile::open(path);
+    let opened = opened.and_then(|map| Ok((Gguf::parse(map.bytes())?, map)));
+    let (file, map) = opened.map_err(|e| LoadError::of(path, &e))?;
     let network = network(&file, path)?;
     let (mut tensors, mut quantized) = (BTreeMap::new(), BTreeMap::new());
     for (name, stored) in &file.tensors {
@@ -33,12 +35,17 @@ pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadErro
         match scaled {
             Some((data, scale)) => {
                 let (data, scale) = (in_order(data)?, in_order(finite(scale)?)?);
-                quantized.insert(parameter, QuantizedMatrix { data, scale });
+                quantized.insert(parameter.clone(), QuantizedMatrix { data, scale });
             }
             None => {
                 let tensor = in_order(finite(stored.to_tensor())?)?;
-                tensors.insert(parameter, tensor);
+                tensors.insert(parameter.clone(), tensor);
             }
+        }
+        // What was copied need not lie in memory twice.
+        let shared = tensors.get(&parameter).is_some_and(|t| t.bytes().is_same(&stored.bytes));
+        if !shared {
+            map.give_back(&stored.bytes);
         }
     }
     let parameters = match_all(path, &network, tensors, &quantized)?;
