@@ -36,8 +36,11 @@ fn the_layout_is_hugging_faces() {
 
 #[test]
 fn old_spellings_are_read() {
-    let t = trained();
-    let mut file: Value = serde_json::from_slice(&t.to_bytes()).unwrap();
+    let mut file: Value = serde_json::from_slice(&trained().to_bytes()).unwrap();
+    // Neither this nor what stands there below says that texts begin with a token.
+    file["post_processor"] = Value::Null;
+    let t = Tokenizer::parse(file.to_string().as_bytes()).unwrap();
+    assert_eq!(t.prompt_start(), None);
     for merge in file["model"]["merges"].as_array_mut().unwrap() {
         *merge = json!(format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
     }
