@@ -56,10 +56,19 @@ pub(crate) fn device(choice: &DeviceChoice, products: Products) -> Result<Arc<dy
     if choice.low_priority {
         lower_priority()?;
     }
-    if choice.device.starts_with(ANE_MODEL) {
-        return Ok(Arc::new(ane_model(&choice.device)?.with_dense_surfaces()));
+    dense_device(&choice.device, choice.threads, products)
+}
+
+/// [`device_named`], bound to dense memory.
+fn dense_device(
+    name: &str,
+    threads: Option<NonZeroUsize>,
+    products: Products,
+) -> Result<Arc<dyn Device>> {
+    if name.starts_with(ANE_MODEL) {
+        return Ok(Arc::new(ane_model(name)?.with_dense_surfaces()));
     }
-    device_named(&choice.device, choice.threads, products)
+    device_named(name, threads, products)
 }
 
 /// The device that was chosen, with the memory that it has of its own.

@@ -1,6 +1,6 @@
 //! Two devices that train together: `ane-model:m4+cpu`.
 
-use super::{Products, device_named, lower_priority, neural_engine};
+use super::{Products, dense_device, device_named, lower_priority, neural_engine};
 use crate::arguments::TrainDeviceChoice;
 use crate::failure::{Failure, Result};
 use orion_compile::partition::WeightForm;
@@ -56,7 +56,7 @@ pub(crate) fn devices(choice: &TrainDeviceChoice, products: Products) -> Result<
         if name.starts_with("cpu") { Some(half_of(choice.threads)) } else { choice.threads };
     let host = device_named(host, threads, products)?;
     let name = neural_engine::for_training(name);
-    let device = device_named(&name, threads, products)?;
+    let device = dense_device(&name, threads, products)?;
     let weights = if name.contains("baked") { WeightForm::Constants } else { WeightForm::Inputs };
     let accelerator = if is_half(&choice.device) {
         let chips = chips(&name);
