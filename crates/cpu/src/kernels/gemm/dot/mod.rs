@@ -8,7 +8,7 @@ pub(in crate::kernels) mod x86;
 use super::vector::{Rounding, ToBf16, Unrounded};
 use super::{Arithmetic, Destination, Matrix, Size};
 use crate::kernels::convert::{bf16_to_f32, f16_to_f32};
-use crate::kernels::isa::{Isa, fma, multiversion};
+use crate::kernels::isa::{fma, multiversion};
 use crate::precision::Precision;
 use orion_tensor::{DType, bf16, f16};
 
@@ -17,6 +17,10 @@ pub(crate) const COLUMNS: usize = 8;
 
 /// How columns are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "forms of AVX-512; tests use them")
+)]
 pub(crate) enum Form {
     /// f32 `[N, K]`.
     Rows,
@@ -29,7 +33,9 @@ pub(crate) enum Form {
 impl Form {
     /// What [`dot_rows`] wants for weights of that type.
     pub(crate) fn of(Arithmetic { isa, precision }: Arithmetic, weights: DType) -> Self {
-        let _ = (isa, weights);
+        let _ = (isa, precision, weights);
+        #[cfg(target_arch = "x86_64")]
+        use crate::kernels::isa::Isa;
         #[cfg(target_arch = "x86_64")]
         match (isa, precision, weights) {
             (Isa::Avx512, Precision::F32, _) => return Self::Vectors,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::kernels::gemm::Scales;
 use crate::kernels::gemm::tests::{naive, numbers, wide};
+use crate::kernels::isa::Isa;
 use orion_tensor::{Tensor, Tolerance};
 
 const SIZES: [(usize, usize, usize); 12] = [
