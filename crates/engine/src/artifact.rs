@@ -1,8 +1,9 @@
 //! Artifacts of Parameter Golf: models in int8 within a limit of size.
 
+use crate::load::of_models;
 use crate::{Error, ErrorKind, LoadedModel, Result};
 use orion_formats::{ConfigFile, GolfArtifact};
-use orion_models::{LoadError, Network};
+use orion_models::Network;
 use std::path::Path;
 
 /// A model quantized as the baseline does it, tensors in the order of the network's parameters.
@@ -29,13 +30,4 @@ fn network(path: &Path) -> Result<Network> {
     let file = ConfigFile::open(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
     Network::from_config_file(&file)
         .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(path))
-}
-
-/// An error of `models`, with its way out.
-pub(crate) fn of_models(error: &LoadError) -> Error {
-    let told = Error::new(ErrorKind::File, error.to_string());
-    match error.way_out() {
-        Some(hint) => told.hint(hint),
-        None => told,
-    }
 }

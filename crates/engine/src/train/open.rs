@@ -1,0 +1,267 @@
+//! Beginning a run and going on with one: weights, data and the directory they are kept in.
+
+use super::Trainer;
+use crate::checkpoint::{self, Kept, TrainState};
+use crate::examples::{Corpus, Reader};
+use crate::finetune::Base;
+use crate::parameters::{Parameter, initialize, initialize_each};
+use crate::trace::TraceFile;
+use crate::training_data::TrainingData;
+use crate::{
+    Accelerator, ChatTemplate, Error, ErrorKind, LayerSchedule, MetricsFile, Result, TrainConfig,
+    load_model,
+};
+use orion_models::{Network, ParameterSpec, WeightIndex};
+use orion_runtime::{Device, ProgramCache};
+use orion_tensor::Tensor;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Trainer {
+    /// Begins a run in a new directory: `config.toml` is written there, and the tokenizer copied.
+    ///
+    /// # Errors
+    /// When the directory already holds a run, a file the page names is missing or damaged, or
+    /// model, data and tokenizer do not fit each other.
+    pub fn new(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
+        if directory.join("config.toml").exists() {
+            return Err(Error::new(ErrorKind::File, "this directory already holds a run")
+                .at(directory)
+                .hint("continue it with --resume, or choose another --out"));
+        }
+        let mut config = config;
+        let (subject, initial) = if config.model.weights.is_empty() {
+            let network = config.model.network()?;
+            let initial = initialize(&network, config.train.seed);
+            (Subject::Weights(network), initial)
+        } else {
+            let model = load_model(Path::new(&config.model.weights))?;
+            let weights = std::mem::take(&mut config.model.weights);
+            config.model = crate::ModelSection::from_network(&model.network);
+            config.model.weights = weights;
+            if config.train.seq > model.network.max_positions() {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "train.seq is {}, but the model takes at most {} tokens",
+                        config.train.seq,
+                        model.network.max_positions()
+                    ),
+                ));
+            }
+            if config.adapter.rank > 0
+                && config.data.tokenizer.is_empty()
+                && let Some(tokenizer) = &model.tokenizer
+            {
+                config.data.tokenizer = tokenizer.to_string_lossy().into_owned();
+            }
+            if config.adapter.rank > 0 {
+                let base = Base::new(&config, model)?;
+                let initial = initialize_each(base.parameters(), config.train.seed);
+                (Subject::Adapter(Box::new(base)), initial)
+            } else {
+                (Subject::Weights(model.network), model.parameters)
+            }
+        };
+        let state = TrainState::new(&config);
+        let moments = BTreeMap::new();
+        let mut this =
+            Self::assemble(config, directory, device, subject, state, &initial, &moments)?;
+        this.begin_directory()?;
+        Ok(this)
+    }
+
+    /// Goes on from the newest complete checkpoint of a run. `config` is the run's own page, with
+    /// whatever the caller changed.
+    ///
+    /// # Errors
+    /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
+    pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
+        let subject = if config.adapter.rank > 0 {
+            let model = load_model(Path::new(&config.model.weights))?;
+            Subject::Adapter(Box::new(Base::new(&config, model)?))
+        } else {
+            Subject::Weights(config.model.network()?)
+        };
+        let specs = subject.parameters();
+        let restored = checkpoint::restore(directory, &subject.kept())?;
+        checkpoint::check_tensors(&restored, &specs)?;
+        let checkpoint::Restored { state, parameters, moments, passed_over, .. } = restored;
+        let mut this =
+            Self::assemble(config, directory, device, subject, state, &parameters, &moments)?;
+        this.passed_over = passed_over;
+        this.write_config()?;
+        Ok(this)
+    }
+
+    fn assemble(
+        config: TrainConfig,
+        directory: &Path,
+        device: Arc<dyn Device>,
+        subject: Subject,
+        state: TrainState,
+        initial: &BTreeMap<String, Tensor>,
+        moments: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
+        let network = subject.network().clone();
+        let tokenizer = match config.data.tokenizer.as_str() {
+            "" => None,
+            path => Some(crate::open_tokenizer(Path::new(path), network.vocab_size())?),
+        };
+        let template = || match &tokenizer {
+            Some(tokenizer) => ChatTemplate::of_model(Path::new(&config.model.weights), tokenizer),
+            None => Ok(None),
+        };
+        let reader = Reader { tokenizer: tokenizer.as_ref(), template: &template };
+        let open = |path: &str, what: &str| -> Result<Corpus> {
+            let corpus = Corpus::open(Path::new(path), &reader)?;
+            corpus.check_vocab(network.vocab_size()).map_err(|e| {
+                Error::from(e)
+                    .at(Path::new(path))
+                    .hint(format!("was the {what} file made with this model's tokenizer?"))
+            })?;
+            Ok(corpus)
+        };
+        if config.data.train.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "there is no data to train on")
+                .hint("name a file of tokens or text with --data"));
+        }
+        let train = open(&config.data.train, "training")?;
+        let file_tokens = train.tokens();
+        if state.step > 0 {
+            checkpoint::check_data(directory, &config, file_tokens)?;
+        }
+        let eval_file = match config.data.eval.as_str() {
+            "" => None,
+            path => Some(open(path, "evaluation")?),
+        };
+        let t = &config.train;
+        let data = TrainingData::new(train, t.seq, config.data.order, t.seed, state.data)?;
+        let index = subject.index(t.seq);
+        let programs = ProgramCache::new(device.clone(), index.weights().clone());
+        let specs = subject.parameters().into_iter();
+        let parameters = specs.map(|spec| Parameter::new(spec, initial, moments)).collect();
+        let base = match subject {
+            Subject::Adapter(base) => Some(*base),
+            Subject::Weights(_) => None,
+        };
+        fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
+        let metrics = MetricsFile::open(&directory.join("metrics.jsonl"), state.step)?;
+        Ok(Self {
+            config,
+            directory: directory.to_owned(),
+            network,
+            base,
+            device,
+            index,
+            programs,
+            parameters,
+            data,
+            file_tokens,
+            eval_file,
+            tokenizer,
+            state,
+            metrics,
+            skipped_in_a_row: 0,
+            passed_over: Vec::new(),
+            layers: None,
+            trace: None,
+        })
+    }
+
+    /// Has the layers computed by another device, at the same time as the rest by the run's own.
+    ///
+    /// # Errors
+    /// When the step cannot be divided so that the device takes its parts, and for adapters and
+    /// examples, which one device trains.
+    pub fn use_accelerator(&mut self, accelerator: Accelerator) -> Result<()> {
+        if self.base.is_some() || matches!(self.data, TrainingData::Examples(_)) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "adapters and examples are trained on one device only",
+            )
+            .hint("leave out the accelerator: -d cpu"));
+        }
+        let t = &self.config.train;
+        self.layers = Some(LayerSchedule::new(
+            &self.network,
+            &self.index,
+            [t.batch, t.seq],
+            t.grad_accum > 1,
+            accelerator,
+            self.device.clone(),
+        )?);
+        Ok(())
+    }
+
+    /// Writes when things run to a file that Perfetto opens, one track a device.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn trace_to(&mut self, path: &Path) -> Result<()> {
+        self.trace = Some(TraceFile::create(path, self.device.name(), self.layers.as_ref())?);
+        Ok(())
+    }
+
+    fn begin_directory(&mut self) -> Result<()> {
+        if let Some(tokenizer) = &self.tokenizer {
+            let saved = tokenizer
+                .save_in(&self.directory)
+                .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(&self.directory))?;
+            self.config.data.tokenizer = saved.to_string_lossy().into_owned();
+        }
+        self.write_config()
+    }
+
+    fn write_config(&self) -> Result<()> {
+        let path = self.directory.join("config.toml");
+        let temporary = self.directory.join("config.toml.tmp");
+        fs::write(&temporary, self.config.to_documented_toml())
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(|e| Error::io(&path, e))
+    }
+}
+
+/// What a run trains.
+enum Subject {
+    /// All weights of a network.
+    Weights(Network),
+    /// An adapter over a model.
+    Adapter(Box<Base>),
+}
+
+impl Subject {
+    fn network(&self) -> &Network {
+        match self {
+            Self::Weights(network) => network,
+            Self::Adapter(base) => &base.model.network,
+        }
+    }
+
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        match self {
+            Self::Weights(network) => network.parameters(),
+            Self::Adapter(base) => base.parameters(),
+        }
+    }
+
+    fn index(&self, seq: usize) -> WeightIndex {
+        match self {
+            Self::Weights(network) => {
+                let mut index = WeightIndex::new();
+                network.add_tables(&mut index, seq);
+                index
+            }
+            Self::Adapter(base) => base.index(seq),
+        }
+    }
+
+    fn kept(&self) -> Kept<'_> {
+        match self {
+            Self::Weights(network) => Kept::Weights(network),
+            Self::Adapter(base) => Kept::Adapter(base),
+        }
+    }
+}

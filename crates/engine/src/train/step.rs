@@ -1,0 +1,194 @@
+//! One training step: gradients of every micro-batch, the update, and the scale of the loss.
+
+use super::Trainer;
+use crate::programs::{gradient_program, update_program, weighted_gradient_program};
+use crate::{Batch, Error, ErrorKind, LayerSchedule, Result, StepReport};
+use orion_runtime::{Bindings, Executable, Layout, NumericEvents, Surface};
+use orion_tensor::DType;
+use std::time::Instant;
+
+/// Steps in a row whose gradients are not finite before a run gives up.
+const MOST_SKIPPED_IN_A_ROW: u32 = 10;
+
+/// Finite steps after which a dynamic loss scale doubles.
+const GROWTH_INTERVAL: u64 = 2000;
+
+impl Trainer {
+    /// One optimizer update.
+    pub(super) fn train_step(&mut self) -> Result<StepReport> {
+        let begin = Instant::now();
+        let micro_batches = self.config.train.grad_accum;
+        let sequences = self.config.train.batch;
+        let batches: Vec<Batch> =
+            (0..micro_batches).map(|_| self.data.next_batch(sequences)).collect();
+        let counted = batches.iter().flat_map(|b| b.counted.iter().flatten());
+        // The loss of a step is the mean over all tokens that count, whichever micro-batch they
+        // are in.
+        let share = micro_batches as f64 / counted.filter(|&&counts| counts).count() as f64;
+        let mut loss = 0.0;
+        let (mut numbers, mut overflowed_in) = (NumericEvents::default(), None);
+        for (i, batch) in batches.iter().enumerate() {
+            loss += self.accumulate_gradients(batch, share, i > 0)?;
+            if let Some(layers) = &self.layers {
+                numbers.add(layers.numeric_events());
+                overflowed_in = overflowed_in.or_else(|| layers.first_overflowed());
+            }
+        }
+        loss /= micro_batches as f64;
+        let lr = self.config.learning_rate(self.state.step);
+        let grad_norm = self.update(lr, micro_batches)?;
+        let loss_scale = self.state.loss_scale;
+        let finite = grad_norm.is_finite();
+        self.adapt_loss_scale(finite, loss)?;
+        let step = self.state.step;
+        let step_tokens = batches.iter().map(|b| b.read as u64).sum::<u64>();
+        self.state.step += 1;
+        self.state.tokens += step_tokens;
+        self.state.micro_batches += micro_batches as u64;
+        self.state.data = self.data.position();
+        let seconds = begin.elapsed().as_secs_f64();
+        Ok(StepReport {
+            step,
+            loss,
+            grad_norm,
+            lr,
+            tokens: self.state.tokens,
+            tokens_per_s: step_tokens as f64 / seconds,
+            ms: seconds * 1e3,
+            skipped: !finite,
+            loss_scale,
+            numbers,
+            overflowed_in,
+            not_finite: self
+                .layers
+                .as_ref()
+                .filter(|_| !finite)
+                .and_then(LayerSchedule::first_not_finite),
+        })
+    }
+
+    /// Forward and backward of one micro-batch; returns its loss. `share` is that of a token of
+    /// the loss, where only some count.
+    fn accumulate_gradients(&mut self, batch: &Batch, share: f64, accumulate: bool) -> Result<f64> {
+        let (sequences, seq) = (self.config.train.batch, self.config.train.seq);
+        let tokens = Surface::from_slice(&[batch.tokens.len()], &batch.tokens);
+        let targets = Surface::from_slice(&[batch.targets.len()], &batch.targets);
+        let weights = batch.counted.as_ref().map(|counted| {
+            let weights: Vec<f32> =
+                counted.iter().map(|&counts| if counts { share as f32 } else { 0.0 }).collect();
+            Surface::from_slice(&[weights.len()], &weights)
+        });
+        let loss_scale = Surface::from_slice(&[1], &[self.state.loss_scale as f32]);
+        let mut loss = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let (network, index) = (&self.network, &self.index);
+        let key = if accumulate { "accumulate" } else { "gradients" };
+        let program = match weights {
+            Some(_) => weighted_gradient_program,
+            None => gradient_program,
+        };
+        // Divided, there is one program for all micro-batches: it adds, to zeros first.
+        let adds = accumulate || self.layers.is_some() && self.config.train.grad_accum > 1;
+        if adds && !accumulate {
+            self.parameters.iter_mut().for_each(|p| p.gradient.bytes_mut().fill(0));
+        }
+        let executable: &mut dyn Executable = match &mut self.layers {
+            Some(layers) => layers,
+            None => {
+                self.programs.get(key, || program(network, index, sequences, seq, accumulate))?
+            }
+        };
+        let mut bindings = Bindings::new();
+        bindings.input("tokens", &tokens).input("targets", &targets);
+        bindings.input("loss_scale", &loss_scale).output("loss", &mut loss);
+        if let Some(weights) = &weights {
+            bindings.input("weights", weights);
+        }
+        if let Some(base) = &self.base {
+            base.bind(&mut bindings);
+        }
+        for p in &mut self.parameters {
+            bindings.input(&p.names.value, &p.value);
+            if adds {
+                bindings.update(&p.names.gradient, &mut p.gradient);
+            } else {
+                bindings.output(&p.names.gradient, &mut p.gradient);
+            }
+        }
+        let begin = Instant::now();
+        executable.run(&mut bindings)?;
+        if let Some(trace) = &mut self.trace {
+            trace.gradients(self.layers.as_ref(), self.state.step, begin)?;
+        }
+        Ok(f64::from(loss.elements::<f32>()[0]))
+    }
+
+    /// The optimizer; returns the global gradient norm. Weights and moments stay as they are
+    /// when that is not finite.
+    fn update(&mut self, lr: f64, micro_batches: usize) -> Result<f64> {
+        let scalar = |v: f64| Surface::from_slice(&[1], &[v as f32]);
+        let o = &self.config.optimizer;
+        let t = (self.state.step + 1) as f64;
+        let learning_rate = scalar(lr);
+        let beta1_correction = scalar(1.0 - o.beta1.powf(t));
+        let beta2_correction = scalar(1.0 - o.beta2.powf(t));
+        let gradient_scale = scalar(1.0 / (self.state.loss_scale * micro_batches as f64));
+        let mut norm = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let mut finite = norm.clone();
+        let specs = || self.parameters.iter().map(|p| p.spec.clone()).collect::<Vec<_>>();
+        let executable = self.programs.get("update", || update_program(&specs(), o))?;
+        let mut bindings = Bindings::new();
+        bindings
+            .input("learning_rate", &learning_rate)
+            .input("beta1_correction", &beta1_correction)
+            .input("beta2_correction", &beta2_correction)
+            .input("gradient_scale", &gradient_scale)
+            .output("gradient_norm", &mut norm)
+            .output("finite", &mut finite);
+        for p in &mut self.parameters {
+            bindings.update(&p.names.value, &mut p.value);
+            bindings.input(&p.names.gradient, &p.gradient);
+            bindings.update(&p.names.first_moment, &mut p.first_moment);
+            bindings.update(&p.names.second_moment, &mut p.second_moment);
+        }
+        let begin = Instant::now();
+        executable.run(&mut bindings)?;
+        if let Some(trace) = &mut self.trace {
+            trace.update(self.state.step, begin)?;
+        }
+        if let Some(layers) = &mut self.layers {
+            layers.parameters_changed();
+        }
+        Ok(f64::from(norm.elements::<f32>()[0]))
+    }
+
+    fn adapt_loss_scale(&mut self, finite: bool, loss: f64) -> Result<()> {
+        if finite {
+            self.skipped_in_a_row = 0;
+            self.state.finite_steps += 1;
+            if self.config.train.dynamic_loss_scale
+                && self.state.finite_steps.is_multiple_of(GROWTH_INTERVAL)
+            {
+                self.state.loss_scale = (self.state.loss_scale * 2.0).min(65536.0);
+            }
+            return Ok(());
+        }
+        self.state.skipped_steps += 1;
+        self.skipped_in_a_row += 1;
+        self.state.finite_steps = 0;
+        if self.config.train.dynamic_loss_scale {
+            self.state.loss_scale = (self.state.loss_scale / 2.0).max(1.0);
+        }
+        if self.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Diverged,
+            format!(
+                "the gradients of {MOST_SKIPPED_IN_A_ROW} steps in a row were not finite \
+                 (step {}, loss {loss})",
+                self.state.step
+            ),
+        )
+        .hint("lower optimizer.lr, and begin again from a checkpoint before this"))
+    }
+}
