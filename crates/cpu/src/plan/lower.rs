@@ -60,6 +60,7 @@ pub(super) struct Lowering<'a> {
     pub(super) attention_statistics: HashMap<ValueId, View>,
     /// Values, and the operations that compute them again.
     pub(super) recomputed: HashSet<(ValueId, usize)>,
+    /// The operation that makes each value.
     pub(super) producer: Vec<Option<usize>>,
     pub(super) ops: &'a [Op],
     pub(super) label: String,

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 /// Looks at a function's operations.
 struct Search<'a, 'b> {
     lowering: &'b Lowering<'a>,
-    producer: Vec<Option<usize>>,
 }
 
 /// A product with a matrix `[S, T]` as one factor.
@@ -27,11 +26,7 @@ struct WithSquare {
 impl Lowering<'_> {
     /// Everything that is to be computed together.
     pub(in crate::plan) fn find_attention(&self) -> Found {
-        let mut producer = vec![None; self.function.values.len()];
-        for (i, operation) in self.function.body.operations.iter().enumerate() {
-            operation.outputs.iter().for_each(|o| producer[o.index()] = Some(i));
-        }
-        let search = Search { lowering: self, producer };
+        let search = Search { lowering: self };
         let mut found = Found::default();
         for i in 0..self.ops.len() {
             match search.attention(i) {
@@ -52,7 +47,7 @@ impl Lowering<'_> {
 
 impl Search<'_, '_> {
     fn op(&self, id: ValueId) -> Option<(usize, &Op)> {
-        self.producer[id.index()].map(|i| (i, &self.lowering.ops[i]))
+        self.lowering.producer[id.index()].map(|i| (i, &self.lowering.ops[i]))
     }
 
     fn output(&self, i: usize) -> ValueId {
