@@ -100,11 +100,7 @@ impl<F: Framework> AneProgram<F> {
         let failed = |e: Error| e.for_device(&self.device);
         let read = with_ports().zip(&surfaces).filter(|(port, _)| port.kind != PortKind::Output);
         for ((_, bound), placed) in read.zip(&self.memory.inputs) {
-            let surface = match &**bound {
-                Bound::Read(surface) => *surface,
-                Bound::Write(surface) => surface,
-            };
-            self.write(placed, surface.bytes()).map_err(failed)?;
+            self.write(placed, bound.surface().bytes()).map_err(failed)?;
         }
         let evaluated = self.handle.evaluate(&self.memory.request).map_err(failed)?;
         let written =

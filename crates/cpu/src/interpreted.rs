@@ -3,7 +3,7 @@
 
 use crate::Precision;
 use orion_mil::{Diagnostic, Function, Interpreter, ValueId, Weights};
-use orion_runtime::{Bindings, Bound, Error, ErrorKind, Executable, PortKind, Signature, Surface};
+use orion_runtime::{Bindings, Bound, Error, ErrorKind, Executable, PortKind, Signature};
 use orion_tensor::Tensor;
 
 /// A program that is interpreted.
@@ -70,18 +70,11 @@ impl Executable for Interpreted {
 
     fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
         let surfaces = bindings.in_order(&self.signature, self.device)?;
-        let tensor = |bound: &Bound<'_>| {
-            let surface: &Surface = match bound {
-                Bound::Read(surface) => surface,
-                Bound::Write(surface) => surface,
-            };
-            surface.to_tensor()
-        };
         let is_parameter = |kind: &PortKind| *kind != PortKind::Output;
         let ports = self.signature.ports.iter().zip(&surfaces);
         let inputs: Vec<Tensor> = ports
             .filter(|(port, _)| is_parameter(&port.kind))
-            .map(|(_, bound)| tensor(bound))
+            .map(|(_, bound)| bound.surface().to_tensor())
             .collect();
         let precision = self.precision;
         let mut round = |op: &orion_mil::Op, operands: &mut [Tensor]| {

@@ -11,9 +11,7 @@ use orion_mil::{
     Block, Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights, fold,
     runnable, verify,
 };
-use orion_runtime::{
-    Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature, Surface,
-};
+use orion_runtime::{Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature};
 use orion_tensor::Tensor;
 use std::fmt::Write as _;
 
@@ -246,11 +244,7 @@ impl Executable for Interpreter {
         let mut values = vec![None; self.function.values.len()];
         // Ports begin with the parameters.
         for (param, bound) in self.function.params.iter().zip(&surfaces) {
-            let surface: &Surface = match &**bound {
-                Bound::Read(surface) => surface,
-                Bound::Write(surface) => surface,
-            };
-            values[param.value.index()] = Some(surface.to_tensor());
+            values[param.value.index()] = Some(bound.surface().to_tensor());
         }
         self.interpret(&mut values).map_err(|diagnostic| {
             Error::with_diagnostics(ErrorKind::Execution, NAME, vec![diagnostic])
@@ -304,6 +298,7 @@ impl Executable for Interpreter {
 mod tests {
     use super::*;
     use orion_mil::{Builder, WEIGHT_FILE};
+    use orion_runtime::Surface;
     use orion_tensor::DType;
 
     fn floats(shape: &[usize]) -> TensorType {

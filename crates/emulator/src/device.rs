@@ -9,8 +9,7 @@ use orion_mil::{
     verify,
 };
 use orion_runtime::{
-    Bindings, Bound, Device, Error, ErrorKind, Executable, NumericEvents, Port, PortKind,
-    Signature, Surface,
+    Bindings, Bound, Device, Error, ErrorKind, Executable, NumericEvents, Port, PortKind, Signature,
 };
 use orion_tensor::{DType, Tensor};
 use std::collections::{HashMap, HashSet};
@@ -380,12 +379,8 @@ impl Emulated {
         })?;
         let mut values = vec![None; self.function.values.len()];
         for (port, bound) in signature.ports.iter().zip(&surfaces) {
-            let surface: &Surface = match &**bound {
-                Bound::Read(surface) => surface,
-                Bound::Write(surface) => surface,
-            };
             if let Some(&param) = self.params.get(&port.name) {
-                values[param.index()] = Some(surface.to_tensor());
+                values[param.index()] = Some(bound.surface().to_tensor());
             }
         }
         let mut exact = reported.then(|| vec![None; values.len()]);

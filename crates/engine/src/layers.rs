@@ -291,10 +291,7 @@ fn bound<'a>(
 fn constants(part: &Part, surfaces: &[Bound<'_>]) -> Weights {
     let mut weights = Weights::new();
     for constant in &part.constants {
-        let tensor = match &surfaces[constant.surface] {
-            Bound::Read(surface) => surface.to_tensor(),
-            Bound::Write(surface) => surface.to_tensor(),
-        };
+        let tensor = surfaces[constant.surface].surface().to_tensor();
         weights.insert(WEIGHT_FILE, constant.offset, tensor);
     }
     weights

@@ -16,6 +16,16 @@ pub enum Bound<'a> {
     Write(&'a mut Surface),
 }
 
+impl Bound<'_> {
+    /// The surface, to be read.
+    pub fn surface(&self) -> &Surface {
+        match self {
+            Self::Read(surface) => surface,
+            Self::Write(surface) => surface,
+        }
+    }
+}
+
 impl<'a> Bindings<'a> {
     /// Nothing bound.
     pub fn new() -> Self {
@@ -74,10 +84,7 @@ impl<'a> Bindings<'a> {
                 problems.push(format!("`{}` is not bound", port.name));
                 continue;
             };
-            let (surface, writable) = match &*bound {
-                Bound::Read(s) => (*s, false),
-                Bound::Write(s) => (&**s, true),
-            };
+            let (surface, writable) = (bound.surface(), matches!(bound, Bound::Write(_)));
             if writable != (port.kind != PortKind::Input) {
                 let want = if writable { "an input" } else { "written by the program" };
                 problems.push(format!("`{}` is {want}", port.name));

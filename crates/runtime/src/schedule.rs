@@ -200,12 +200,7 @@ impl Schedule {
             .iter()
             .map(|&s| (s, memory[s].read().unwrap_or_else(PoisonError::into_inner)))
             .collect();
-        let surface = |s: usize| -> &Surface {
-            match &*read[&s] {
-                Bound::Read(surface) => surface,
-                Bound::Write(surface) => surface,
-            }
-        };
+        let surface = |s: usize| read[&s].surface();
         match action {
             Action::UpdateWeights(constants) => {
                 let mut weights = Weights::new();
