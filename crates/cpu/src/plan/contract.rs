@@ -25,12 +25,12 @@ impl Lowering<'_> {
                 if a.shape.len() == 1 {
                     a = a.with_rank(2);
                 } else if *transpose_x {
-                    a = swapped(&a);
+                    a = a.transposed();
                 }
                 if b.shape.len() == 1 {
-                    b = swapped(&b.with_rank(2));
+                    b = b.with_rank(2).transposed();
                 } else if *transpose_y {
-                    b = swapped(&b);
+                    b = b.transposed();
                 }
                 let to = self.output(output);
                 let batch =
@@ -41,7 +41,7 @@ impl Lowering<'_> {
                 self.product(&a, &b, &c);
             }
             Op::Linear { x, weight, bias } => {
-                let (a, b) = (self.view(*x), swapped(&self.view(*weight)));
+                let (a, b) = (self.view(*x), self.view(*weight).transposed());
                 let bias = bias.map(|b| self.view(b));
                 let a = if a.shape.len() == 1 { a.with_rank(2) } else { a };
                 let to = self.output(output);
@@ -143,7 +143,7 @@ impl Lowering<'_> {
         }
         if !columns_touch(c) {
             // Cᵀ = Bᵀ Aᵀ
-            return self.product(&swapped(b), &swapped(a), &swapped(c));
+            return self.product(&b.transposed(), &a.transposed(), &c.transposed());
         }
         let batch_shape = &c.shape[..rank - 2];
         let of = |v: &View| {
@@ -152,12 +152,6 @@ impl Lowering<'_> {
         };
         let (a, b) = (of(a), of(b));
         let mut size = Size { m: c.shape[rank - 2], n: c.shape[rank - 1], k: a.shape[rank - 1] };
-        let factor = |v: &View| Factor {
-            buffer: v.buffer,
-            dtype: v.dtype,
-            row: v.strides[rank - 2],
-            column: v.strides[rank - 1],
-        };
         let mut batch = vec![[a.offset, b.offset, c.offset]];
         for axis in 0..rank - 2 {
             let strides = [a.strides[axis], b.strides[axis], c.strides[axis]];
@@ -167,7 +161,7 @@ impl Lowering<'_> {
             });
             batch = next.collect();
         }
-        let (mut fa, mut fb, mut fc) = (factor(&a), factor(&b), factor(c));
+        let (mut fa, mut fb, mut fc) = (Factor::of(&a), Factor::of(&b), Factor::of(c));
         // One column times a matrix whose columns lie together, or one row times one whose rows
         // do not: the transposed problem reads memory in order.
         let column = size.n == 1 && fa.column != 1 && fa.row == 1 && fc.row == 1;
@@ -216,12 +210,4 @@ impl Lowering<'_> {
 /// Rows of a left factor.
 fn a_rows(a: &View) -> usize {
     a.shape[a.shape.len() - 2]
-}
-
-/// The last two axes swapped.
-fn swapped(view: &View) -> View {
-    let rank = view.shape.len();
-    let mut perm: Vec<usize> = (0..rank).collect();
-    perm.swap(rank - 2, rank - 1);
-    view.permute(&perm)
 }

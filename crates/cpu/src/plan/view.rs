@@ -87,6 +87,15 @@ impl View {
         }
     }
 
+    /// The last two axes swapped.
+    pub(crate) fn transposed(&self) -> Self {
+        let rank = self.shape.len();
+        let mut view = self.clone();
+        view.shape.swap(rank - 2, rank - 1);
+        view.strides.swap(rank - 2, rank - 1);
+        view
+    }
+
     /// `size[a]` elements from `begin[a]` on, `stride[a]` apart, along each axis.
     pub(crate) fn slice(&self, begin: &[usize], size: &[usize], stride: &[isize]) -> Self {
         let starts = begin.iter().zip(&self.strides).map(|(&b, &s)| b as isize * s);

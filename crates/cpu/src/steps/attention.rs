@@ -3,7 +3,7 @@ use crate::kernels::attention::{
     Gradients, Head, Mask, QUERIES, Sizes, Target, attend, attend_backward, attend_few,
     backward_lanes, few_lanes, forward_lanes,
 };
-use crate::kernels::gemm::{Arithmetic, Matrix};
+use crate::kernels::gemm::Arithmetic;
 use crate::plan::view::BufferId;
 use crate::precision::Precision;
 use crate::steps::Factor;
@@ -70,9 +70,9 @@ pub(crate) struct HeadOffsets {
 impl Attending {
     fn head(&self, context: &Context<'_>, at: &HeadOffsets) -> Head {
         Head {
-            query: place(context, &self.query, at.query),
-            key: place(context, &self.key, at.key),
-            value: place(context, &self.value, at.value),
+            query: self.query.place(context, at.query),
+            key: self.key.place(context, at.key),
+            value: self.value.place(context, at.value),
             mask: match self.masking {
                 Masking::Nothing => Mask::Nothing,
                 Masking::Positions { buffer, stride, masked } => {
@@ -99,12 +99,6 @@ impl Attending {
     fn arithmetic(&self, context: &Context<'_>) -> Arithmetic {
         Arithmetic { isa: context.isa, precision: self.precision }
     }
-}
-
-fn place(context: &Context<'_>, factor: &Factor, offset: isize) -> Matrix {
-    let bytes = offset * factor.dtype.size_bytes() as isize;
-    let pointer = context.at::<u8>(factor.buffer, bytes);
-    Matrix::new(pointer, factor.dtype, factor.row, factor.column)
 }
 
 fn target(context: &Context<'_>, factor: &Factor, offset: isize) -> Target {
@@ -216,8 +210,8 @@ impl AttentionGradient {
             let heads = &self.heads[task * self.group..(task + 1) * self.group];
             let gradients = heads.iter().map(|at| Gradients {
                 head: self.attending.head(context, at),
-                result: place(context, &self.result, at.result),
-                gradient: place(context, &self.gradient, at.gradient),
+                result: self.result.place(context, at.result),
+                gradient: self.gradient.place(context, at.gradient),
                 statistics: context.at(self.statistics, at.statistics),
                 to_query: target(context, &self.to_query, at.to_query),
                 factor: self.factor,

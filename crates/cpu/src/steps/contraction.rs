@@ -4,7 +4,7 @@ use crate::kernels::gemm::{
     Size, Threads, ToBf16, Unrounded, Workspace, gemv_columns, workspace, workspace_on_one_thread,
 };
 use crate::kernels::isa::Isa;
-use crate::plan::view::BufferId;
+use crate::plan::view::{BufferId, View};
 use crate::precision::Precision;
 use orion_tensor::DType;
 
@@ -30,9 +30,22 @@ pub(crate) struct FactorScales {
 }
 
 impl Factor {
+    /// The matrices in the last two axes of a view.
+    pub(crate) fn of(view: &View) -> Self {
+        let rank = view.shape.len();
+        let (row, column) = (view.strides[rank - 2], view.strides[rank - 1]);
+        Self { buffer: view.buffer, dtype: view.dtype, row, column }
+    }
+
     /// The matrix, when it begins there; without its scales.
     fn at(&self, pointer: *const u8) -> Matrix {
         Matrix::new(pointer, self.dtype, self.row, self.column)
+    }
+
+    /// The matrix that begins so many elements into the buffer; without its scales.
+    pub(super) fn place(&self, context: &Context<'_>, offset: isize) -> Matrix {
+        let bytes = offset * self.dtype.size_bytes() as isize;
+        self.at(context.at::<u8>(self.buffer, bytes))
     }
 
     /// Rows and columns swapped.
@@ -128,10 +141,6 @@ impl Contraction {
     }
 
     fn run_rounding<R: Rounding>(&self, context: &Context<'_>) {
-        let place = |factor: &Factor, offset: isize| {
-            let bytes = offset * factor.dtype.size_bytes() as isize;
-            factor.at(context.at::<u8>(factor.buffer, bytes))
-        };
         let scales = self.scales.map(|s| Scales {
             pointer: context.at(s.buffer, 0),
             row: s.row,
@@ -141,7 +150,7 @@ impl Contraction {
         let matrices = |i: usize| {
             let [a, b, c] = self.batch[i];
             let c = Destination { pointer: context.at::<f32>(self.c.buffer, c), row: self.c.row };
-            (Matrix { scales, ..place(&self.a, a) }, place(&self.b, b), c)
+            (Matrix { scales, ..self.a.place(context, a) }, self.b.place(context, b), c)
         };
         let (isa, pool, lent, size) = (context.isa, context.pool, context.lent, self.size);
         let arithmetic = Arithmetic { isa, precision: self.precision };

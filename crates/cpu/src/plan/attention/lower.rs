@@ -8,16 +8,6 @@ use crate::steps::{Attending, Attention, AttentionGradient, Factor, HeadOffsets,
 use orion_mil::ValueId;
 use orion_tensor::{DType, element_count};
 
-fn factor(view: &View) -> Factor {
-    let rank = view.shape.len();
-    Factor {
-        buffer: view.buffer,
-        dtype: view.dtype,
-        row: view.strides[rank - 2],
-        column: view.strides[rank - 1],
-    }
-}
-
 impl Lowering<'_> {
     /// Writes a group as one step.
     pub(in crate::plan) fn together(&mut self, group: &Group) {
@@ -38,7 +28,7 @@ impl Lowering<'_> {
                     self.attention_statistics.insert(found.softmax, view.clone());
                     view.buffer
                 });
-                let attention = Attention { attending, to: factor(&to), statistics, heads };
+                let attention = Attention { attending, to: Factor::of(&to), statistics, heads };
                 self.step(Kind::Attention(attention), reads, writes);
             }
             Group::Gradient(found) => self.gradient(found),
@@ -78,7 +68,7 @@ impl Lowering<'_> {
         };
         let (attending, mut heads, reads) = self.attending(&found);
         offsets(&mut heads, to, &found.shape, |at, offset| at.result = offset);
-        let attention = Attention { attending, to: factor(to), statistics: None, heads };
+        let attention = Attention { attending, to: Factor::of(to), statistics: None, heads };
         self.step(Kind::Attention(attention), reads, vec![to.clone()]);
     }
 
@@ -106,12 +96,12 @@ impl Lowering<'_> {
         let writes = vec![to_query.clone(), to_key.clone(), to_value.clone()];
         let step = AttentionGradient {
             attending,
-            result: factor(&result),
-            gradient: factor(&gradient),
+            result: Factor::of(&result),
+            gradient: Factor::of(&gradient),
             statistics: statistics.buffer,
-            to_query: factor(&to_query),
-            to_key: factor(&to_key),
-            to_value: factor(&to_value),
+            to_query: Factor::of(&to_query),
+            to_key: Factor::of(&to_key),
+            to_value: Factor::of(&to_value),
             factor: found.factor,
             heads,
             group,
@@ -156,23 +146,23 @@ impl Lowering<'_> {
                 }
                 let view = view.broadcast(shape);
                 offsets(&mut heads, &view, shape, |at, offset| at.mask = offset);
-                let Factor { buffer, row, column, .. } = factor(&view);
+                let Factor { buffer, row, column, .. } = Factor::of(&view);
                 reads.push(view);
                 Masking::Added { buffer, query: row, key: column }
             }
             FoundMask::Chosen(id, otherwise) => {
                 let view = self.view(id).broadcast(shape);
                 offsets(&mut heads, &view, shape, |at, offset| at.mask = offset);
-                let Factor { buffer, row, column, .. } = factor(&view);
+                let Factor { buffer, row, column, .. } = Factor::of(&view);
                 reads.push(view);
                 Masking::Chosen { buffer, query: row, key: column, otherwise }
             }
         };
         let attending = Attending {
             sizes,
-            query: factor(&query),
-            key: factor(&key),
-            value: factor(&value),
+            query: Factor::of(&query),
+            key: Factor::of(&key),
+            value: Factor::of(&value),
             masking,
             factor: found.factor,
             precision: self.precision,
@@ -183,13 +173,7 @@ impl Lowering<'_> {
 
 /// A view as rows and columns of the matrices it stands for.
 fn oriented(view: View, exchanged: bool) -> View {
-    if !exchanged {
-        return view;
-    }
-    let rank = view.shape.len();
-    let mut perm: Vec<usize> = (0..rank).collect();
-    perm.swap(rank - 2, rank - 1);
-    view.permute(&perm)
+    if exchanged { view.transposed() } else { view }
 }
 
 /// Tells where a view's matrices begin, for heads in the order of the batch axes of `shape`.
