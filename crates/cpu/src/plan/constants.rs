@@ -165,10 +165,7 @@ impl Lowering<'_> {
 
     /// Whether a value is the weight of a convolution that is a product of matrices.
     fn is_weight_of_product(&self, op: &Op, value: ValueId) -> bool {
-        let Op::Conv { x, weight, bias, strides, pads, groups: 1, .. } = op else { return false };
-        *x != value
-            && bias.is_none_or(|b| b != value)
-            && self.shape(*weight)[2..].iter().chain(strides).all(|&n| n == 1)
-            && pads.iter().all(|&p| p == (0, 0))
+        let Op::Conv { x, bias, .. } = op else { return false };
+        *x != value && bias.is_none_or(|b| b != value) && self.is_pointwise(op)
     }
 }

@@ -51,13 +51,7 @@ impl Lowering<'_> {
                 let c = to.reshape(&[rows, b.shape[1]]).expect("new buffers are dense");
                 self.product_with_bias(&a, &b, &c, bias.as_ref());
             }
-            Op::Conv { x, weight, bias, strides, pads, groups: 1, .. }
-                if {
-                    let kernel = &self.shape(*weight)[2..];
-                    kernel.iter().chain(strides).all(|&n| n == 1)
-                        && pads.iter().all(|&p| p == (0, 0))
-                } =>
-            {
+            Op::Conv { x, weight, bias, .. } if self.is_pointwise(op) => {
                 let (x, weight) = (self.view(*x), self.view(*weight));
                 let bias = bias.map(|b| self.view(b));
                 let (batch, channels) = (x.shape[0], x.shape[1]);
@@ -90,6 +84,13 @@ impl Lowering<'_> {
             }
             _ => self.evaluate(op, outputs),
         }
+    }
+
+    /// Whether a convolution is a product of matrices.
+    pub(super) fn is_pointwise(&self, op: &Op) -> bool {
+        let Op::Conv { weight, strides, pads, groups: 1, .. } = op else { return false };
+        self.shape(*weight)[2..].iter().chain(strides).all(|&n| n == 1)
+            && pads.iter().all(|&p| p == (0, 0))
     }
 
     fn dense_or_merged(&mut self, view: &View, rows: usize) -> View {
