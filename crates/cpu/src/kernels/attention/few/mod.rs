@@ -4,7 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::{Head, Mask, Sizes, Target};
+use super::{Head, Sizes, Target};
 use crate::kernels::gemm::{Arithmetic, Matrix, Rounding, ToBf16, Unrounded};
 use crate::kernels::isa::{fma, multiversion};
 use crate::kernels::softmax::softmax_rows;
@@ -54,7 +54,7 @@ pub(crate) unsafe fn attend_few(
             }
             score_keys(a, own, head.key, scores);
             scores.iter_mut().for_each(|s| *s *= head.factor);
-            mask(head.mask, scores, query);
+            head.mask.apply(scores.as_mut_ptr(), (0, 1), &(0..end), &(query..query + 1));
             filling.fill(f32::NEG_INFINITY);
             softmax_rows(a.isa, memory, memory, 1, whole);
             mix_values(a, std::slice::from_raw_parts(memory, end), head.value, result);
@@ -102,37 +102,6 @@ unsafe fn mix_values(a: Arithmetic, weights: &[f32], values: Matrix, to: &mut [f
         match a.precision {
             Precision::F32 => mix::<Unrounded>(a.isa, weights, values, to),
             Precision::Bf16 => mix::<ToBf16>(a.isa, weights, values, to),
-        }
-    }
-}
-
-/// Applies the mask to one query's scores.
-///
-/// # Safety
-/// The mask is readable for the query and the keys.
-unsafe fn mask(mask: Mask, scores: &mut [f32], query: usize) {
-    let query_number = query as isize;
-    // SAFETY: the caller's promise, also in what follows.
-    unsafe {
-        match mask {
-            Mask::Nothing => {}
-            Mask::Positions { positions, stride, masked } => {
-                let last = *positions.offset(query_number * stride);
-                let seen = usize::try_from(i64::from(last) + 1).unwrap_or(0).min(scores.len());
-                scores[seen..].iter_mut().for_each(|s| *s += masked);
-            }
-            Mask::Added { values, query, key } => {
-                for (j, score) in scores.iter_mut().enumerate() {
-                    *score += *values.offset(query_number * query + j as isize * key);
-                }
-            }
-            Mask::Chosen { values, query, key, otherwise } => {
-                for (j, score) in scores.iter_mut().enumerate() {
-                    if *values.offset(query_number * query + j as isize * key) == 0 {
-                        *score = otherwise;
-                    }
-                }
-            }
         }
     }
 }
