@@ -83,6 +83,18 @@ pub(super) struct Height {
 }
 
 impl MicroKernel {
+    /// The kernel of a height for so many columns.
+    #[inline]
+    pub(super) fn of_width(&self, height: &Height, columns: usize) -> Run {
+        if columns == self.columns {
+            height.full
+        } else if columns <= self.lanes {
+            height.narrow
+        } else {
+            height.part
+        }
+    }
+
     /// The best for an instruction set. Where it has no instruction for pairs of bf16, operands
     /// are rounded but packed as f32.
     pub(super) fn of(Arithmetic { isa, precision }: Arithmetic) -> &'static Self {

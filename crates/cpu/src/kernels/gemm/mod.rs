@@ -457,15 +457,6 @@ impl Product {
         let mut ahead = next.steps(lanes);
         for first in (0..columns.1).step_by(kernel.columns) {
             let width = kernel.columns.min(columns.1 - first);
-            let of_width = |height: &Height| {
-                if width == kernel.columns {
-                    height.full
-                } else if width <= kernel.lanes {
-                    height.narrow
-                } else {
-                    height.part
-                }
-            };
             let b = b.wrapping_offset((first / kernel.columns) as isize * b_tile);
             let mut row = 0;
             while row < rows.1 {
@@ -496,7 +487,7 @@ impl Product {
                         // By the time sums are added to it, it is in a cache.
                         bias.fill(tile.c, tile.c_row, rows.0 + row, height.rows, width);
                     }
-                    of_width(height)(&tile);
+                    kernel.of_width(height, width)(&tile);
                 }
                 row += height.rows;
             }

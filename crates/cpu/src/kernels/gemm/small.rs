@@ -2,7 +2,7 @@
 //! attention.
 
 use super::blocks::Blocks;
-use super::microkernel::{Ahead, Height, MicroKernel, Tile};
+use super::microkernel::{Ahead, MicroKernel, Tile};
 use super::pack::{Source, panels, rows};
 use super::{Arithmetic, Destination, Matrix, Size};
 use crate::precision::Precision;
@@ -191,15 +191,6 @@ impl Small {
         let depth = size.k.div_ceil(kernel.pair);
         for first in (0..size.n).step_by(kernel.columns) {
             let columns = kernel.columns.min(size.n - first);
-            let of_width = |height: &Height| {
-                if columns == kernel.columns {
-                    height.full
-                } else if columns <= kernel.lanes {
-                    height.narrow
-                } else {
-                    height.part
-                }
-            };
             let b_pointer = b.pointer.wrapping_add(first * 4);
             let (mut row, mut heights) = (0, kernel.heights);
             while row < size.m {
@@ -221,7 +212,7 @@ impl Small {
                     ahead: Ahead { start: b_pointer, near: 0, step: 0 },
                 };
                 // SAFETY: the caller's promise; `MicroKernel::of` chose what this machine has.
-                unsafe { of_width(&heights[0])(&tile) };
+                unsafe { kernel.of_width(&heights[0], columns)(&tile) };
                 row += heights[0].rows;
             }
         }
