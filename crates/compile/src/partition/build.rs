@@ -33,8 +33,7 @@ pub(super) fn build(
         staging: Vec::new(),
         parts: Vec::new(),
     };
-    let replaced = replaced(graph.function);
-    let mut builder = Builder { graph, needs, options, replaced, partition, known: HashMap::new() };
+    let mut builder = Builder { graph, needs, options, partition, known: HashMap::new() };
     builder.check_results(drafts)?;
     let mut names = Names::default();
     for p in drafts.order() {
@@ -51,20 +50,6 @@ pub(super) fn build(
     Ok(builder.partition)
 }
 
-/// Results that replace an input, by the input, and the other way round.
-fn replaced(function: &Function) -> HashMap<ValueId, ValueId> {
-    let param = |name: &str| {
-        let found = function.params.iter().find(|p| function.value_name(p.value) == name);
-        found.map(|p| p.value)
-    };
-    let result = |name: &str| {
-        let results = function.body.results.iter().copied();
-        results.into_iter().find(|&r| function.value_name(r) == name)
-    };
-    let pairs = function.in_place().into_iter();
-    pairs.filter_map(|(output, input)| Some((result(output)?, param(input)?))).collect()
-}
-
 /// What tells surfaces apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
@@ -78,7 +63,6 @@ struct Builder<'a> {
     graph: &'a Graph<'a>,
     needs: &'a Needs,
     options: &'a PartitionOptions<'a>,
-    replaced: HashMap<ValueId, ValueId>,
     partition: Partition,
     known: HashMap<Key, usize>,
 }
@@ -297,8 +281,7 @@ impl Builder<'_> {
             None => Key::Value(value),
         };
         let surface = self.surface(key);
-        let is_replaced = self.replaced.values().any(|&input| input == value);
-        let access = if is_replaced { Access::Update } else { Access::Read };
+        let access = if graph.is_replaced(value) { Access::Update } else { Access::Read };
         let ty = self.partition.surfaces[surface].ty.clone();
         let input = body.input(surface, ty, access);
         if unit == Unit::Accelerator && graph.is_parameter(value) {
@@ -323,7 +306,7 @@ impl Builder<'_> {
                 continue;
             }
             let mut id = body.values[&value];
-            if let Some(&input) = self.replaced.get(&value) {
+            if let Some(&input) = graph.replaced.get(&value) {
                 let surface = self.surface(Key::Value(input));
                 let Some(&input) = body.inputs.get(&surface) else {
                     return Err(self.error(value, "the result is not made where its input is read"));

@@ -5,7 +5,7 @@ use crate::{CompileError, CompileErrorKind};
 use orion_mil::op::Binary;
 use orion_mil::{Data, Function, Op, Type, ValueId, typed};
 use orion_tensor::DType;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Where an operation belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ pub(super) struct Graph<'a> {
     pub(super) awaited: Vec<bool>,
     /// Whether it is of no part: every part that reads what it makes has a copy.
     pub(super) copied: Vec<bool>,
+    /// Results that replace an input in place, and those inputs.
+    pub(super) replaced: HashMap<ValueId, ValueId>,
     parameters: HashSet<ValueId>,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Graph<'a> {
             units: Vec::with_capacity(count),
             awaited: vec![false; count],
             copied: Vec::with_capacity(count),
+            replaced: replaced(function),
             parameters,
         };
         for i in 0..count {
@@ -102,6 +105,11 @@ impl<'a> Graph<'a> {
 
     pub(super) fn is_parameter(&self, value: ValueId) -> bool {
         self.parameters.contains(&value)
+    }
+
+    /// Whether a value is an input that a result replaces in place.
+    pub(super) fn is_replaced(&self, value: ValueId) -> bool {
+        self.replaced.values().any(|&input| input == value)
     }
 
     pub(super) fn origin(&self, value: ValueId) -> Origin {
@@ -140,11 +148,7 @@ impl<'a> Graph<'a> {
         if is_result || self.units[i] != Unit::Host || self.awaited[i] {
             return false;
         }
-        let replaced: Vec<&str> = self.function.in_place().into_values().collect();
-        let reads_replaced = self.ops[i]
-            .operands()
-            .into_iter()
-            .any(|v| self.maker(v).is_none() && replaced.contains(&self.function.value_name(v)));
+        let reads_replaced = self.ops[i].operands().into_iter().any(|v| self.is_replaced(v));
         let of_forward = |m: usize| matches!(self.groups[m], Group::Forward(_)) || self.copied[m];
         reads_replaced
             || matches!(self.groups[i], Group::Backward(_))
@@ -237,6 +241,20 @@ impl<'a> Graph<'a> {
             _ => false,
         }
     }
+}
+
+/// See [`Graph::replaced`].
+fn replaced(function: &Function) -> HashMap<ValueId, ValueId> {
+    let param = |name: &str| {
+        let found = function.params.iter().find(|p| function.value_name(p.value) == name);
+        found.map(|p| p.value)
+    };
+    let result = |name: &str| {
+        let results = function.body.results.iter().copied();
+        results.into_iter().find(|&r| function.value_name(r) == name)
+    };
+    let pairs = function.in_place().into_iter();
+    pairs.filter_map(|(output, input)| Some((result(output)?, param(input)?))).collect()
 }
 
 /// What a value's name says.
