@@ -6,11 +6,9 @@ use super::groups::{Graph, Group, Origin};
 use orion_mil::{Op, ValueId};
 use std::collections::{BTreeSet, HashSet};
 
-/// What a part is made of.
+/// What a part is handed.
 #[derive(Default)]
 pub(super) struct Need {
-    /// Its operations, own ones and copies of others', in order.
-    pub(super) operations: BTreeSet<usize>,
     /// Values of other parts that it reads.
     pub(super) values: BTreeSet<ValueId>,
     /// Tables that it reads.
@@ -38,9 +36,11 @@ pub(super) fn needs(graph: &Graph<'_>, drafts: &Drafts) -> Needs {
     };
     for p in 0..drafts.parts.len() {
         let mut need = Need::default();
+        // Its own operations, and copies of others'.
+        let mut seen = HashSet::new();
         let mut open = drafts.parts[p].operations.clone();
         while let Some(i) = open.pop() {
-            if !need.operations.insert(i) {
+            if !seen.insert(i) {
                 continue;
             }
             for value in graph.ops[i].operands() {
