@@ -166,11 +166,6 @@ impl LayerSchedule {
         self.accelerator.device.name()
     }
 
-    /// The parts.
-    pub fn partition(&self) -> &Partition {
-        &self.partition
-    }
-
     /// The first part of the last run that made a number that is none, and the name of the value
     /// in the gradient program: `layer0 backward, d_layer0_mul_1`. Gradients of parameters, which
     /// are the caller's, are not looked at.
