@@ -74,9 +74,7 @@ impl Surface {
 
     /// A dense surface holding a copy of a tensor.
     pub fn from_tensor(tensor: &Tensor) -> Self {
-        let mut surface = Self::zeros(Layout::dense(tensor.dtype(), tensor.shape()));
-        surface.bytes.copy_from_slice(tensor.bytes());
-        surface
+        Self::holding(Layout::dense(tensor.dtype(), tensor.shape()), tensor)
     }
 
     /// A surface of that layout holding a copy of a tensor; what lies between is zero.
