@@ -1,5 +1,5 @@
-//! MIL programs on any CPU: the naive interpreter that defines what they compute, and the fast
-//! executor.
+//! MIL programs on any CPU: [`orion_mil::evaluate`], which defines what they compute, as a device,
+//! and the fast executor.
 //!
 //! [`Cpu`] plans a program once (views instead of copies, elementwise operations in one pass,
 //! one arena for all intermediate values) and then runs it with its own threads, without

@@ -47,7 +47,7 @@ pub(super) struct Lowering<'a> {
     pub(super) constants: Vec<Constant>,
     /// What constants of int8 are multiplied with, by their buffers.
     pub(super) scales: HashMap<BufferId, FactorScales>,
-    /// Operations that read each value; results count as one more.
+    /// Operations that read each value, or compute others again from it.
     pub(super) uses: Vec<Vec<usize>>,
     pub(super) is_result: Vec<bool>,
     /// Values that are computed right into a part of a concatenation: its result, axis, begin.
