@@ -1,3 +1,5 @@
+//! The verbs about the Neural Engine of this machine.
+
 use clap::Args;
 use std::path::PathBuf;
 
