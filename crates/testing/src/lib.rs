@@ -1,11 +1,12 @@
 //! What the tests of several crates share: one conformance suite for every device, random
-//! programs, and test cases written as files.
+//! programs, test cases written as files, damaged files, and the way to the shared folder.
 //!
 //! A development dependency only.
 
 mod case;
 mod cases;
 mod conformance;
+mod damage;
 mod generate;
 mod random;
 mod run;
@@ -14,7 +15,8 @@ mod shared;
 pub use case::{Case, compare};
 pub use cases::all_cases;
 pub use conformance::{Ignored, conformance, run_trials};
+pub use damage::{batter, batter_strictly};
 pub use generate::{random_case, random_programs};
 pub use random::Random;
 pub use run::{Surfaces, Tensors, run_once};
-pub use shared::{shared_dir, skip};
+pub use shared::{shared, shared_dir, skip};

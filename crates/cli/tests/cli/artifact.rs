@@ -1,7 +1,8 @@
 //! Artifacts of Parameter Golf, from a model and back.
 
-use crate::support::{Place, shared};
+use crate::support::Place;
 use orion_tensor::Tolerance;
+use orion_testing::shared;
 use serde_json::Value;
 
 const TINY: &str = "[model]\nfamily = \"golf-baseline\"\nvocab_size = 262\nhidden_size = 256\n\

@@ -1,6 +1,7 @@
 //! Models from one format to another and back.
 
-use crate::support::{Place, shared, tiny_run};
+use crate::support::{Place, tiny_run};
+use orion_testing::shared;
 use std::path::Path;
 
 fn bytes(place: &Place, name: &str) -> Vec<u8> {

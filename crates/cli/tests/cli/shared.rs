@@ -1,7 +1,8 @@
 //! Against reference files that are not part of the repository.
 
-use crate::support::{Place, shared};
+use crate::support::Place;
 use orion_tensor::Tolerance;
+use orion_testing::shared;
 use serde_json::Value;
 use std::path::PathBuf;
 

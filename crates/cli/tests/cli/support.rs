@@ -1,6 +1,6 @@
 use std::fmt;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A directory to run `orion` in.
@@ -104,22 +104,6 @@ impl fmt::Display for Ran {
         writeln!(f, "----- stdout -----\n{}", self.stdout.trim_end())?;
         write!(f, "----- stderr -----\n{}", self.stderr.trim_end())
     }
-}
-
-/// The reference files beside the repository, when they are there.
-pub(crate) fn shared(name: &str) -> Option<PathBuf> {
-    let root = match std::env::var_os("ORION_SHARED") {
-        Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-    };
-    let path = root.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    // The test harness captures what `eprintln!` prints; this must be seen.
-    let _ =
-        writeln!(std::io::stderr(), "SKIPPED: there is no {} (set ORION_SHARED)", path.display());
-    None
 }
 
 /// A model of a few thousand parameters after two steps, in `run/`, and its token file.

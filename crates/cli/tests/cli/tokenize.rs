@@ -1,7 +1,8 @@
 //! Text to ids and back.
 
-use crate::support::{Place, shared, tiny_run};
+use crate::support::{Place, tiny_run};
 use insta::assert_snapshot;
+use orion_testing::shared;
 
 fn with_tokenizer() -> Place {
     let place = Place::new();

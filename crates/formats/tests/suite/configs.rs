@@ -1,10 +1,10 @@
 //! `config.json` of every network.
 
-use crate::support::{batter, shared};
 use orion_formats::{
     ConfigFile, ErrorKind, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile,
     LlamaConfigFile,
 };
+use orion_testing::{batter_strictly, shared};
 use serde_json::{Value, json};
 
 fn config() -> LlamaConfigFile {
@@ -136,7 +136,7 @@ fn what_changes_nothing_is_taken() {
 #[test]
 fn survives_damage() {
     let json = config().to_json().unwrap();
-    batter(json.trim_ascii_end(), 3000, true, |bytes| LlamaConfigFile::parse(&bytes).is_ok());
+    batter_strictly(json.trim_ascii_end(), 3000, |bytes| LlamaConfigFile::parse(&bytes).is_ok());
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn every_network_round_trips_and_survives_damage() {
     for config in every_network() {
         let json = config.to_json().unwrap();
         assert_eq!(ConfigFile::parse(&json).unwrap(), config);
-        batter(json.trim_ascii_end(), 1000, true, |bytes| ConfigFile::parse(&bytes).is_ok());
+        batter_strictly(json.trim_ascii_end(), 1000, |bytes| ConfigFile::parse(&bytes).is_ok());
     }
 }
 

@@ -1,9 +1,9 @@
 //! GGUF files, written here and by others.
 
-use crate::support::{batter, shared};
 use orion_formats::gguf::{Entry, TensorKind, Value, ValueKind, write};
 use orion_formats::{ErrorKind, Gguf, SafeTensors};
 use orion_tensor::{Bytes, DType, Tensor};
+use orion_testing::{batter, shared};
 
 fn tensor(shape: &[usize]) -> Tensor {
     let count = shape.iter().product();
@@ -166,7 +166,7 @@ fn damage_is_named() {
 fn survives_damage() {
     let bytes = file();
     // The padding behind the last tensor may be missing.
-    batter(&bytes, 20_000, false, |bytes| {
+    batter(&bytes, 20_000, |bytes| {
         let Ok(file) = parse(&bytes) else { return false };
         for tensor in file.tensors.values() {
             assert_eq!(tensor.to_tensor().shape(), tensor.shape);

@@ -1,11 +1,11 @@
 //! Artifacts of Parameter Golf against those that its own functions wrote.
 
-use crate::support::{batter, shared};
 use flate2::Compression;
 use flate2::read::{ZlibDecoder, ZlibEncoder};
 use orion_formats::golf_artifact::{ArtifactTensor, GolfArtifact, is_golf_artifact};
 use orion_formats::{ErrorKind, SafeTensors};
 use orion_tensor::{Bytes, DType, Tensor};
+use orion_testing::{batter, batter_strictly, shared};
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -63,8 +63,8 @@ fn what_is_written_is_read() {
 fn damaged_artifacts_are_refused() {
     let tensors: Vec<_> = small().into_iter().filter(|(_, t)| t.element_count() < 100).collect();
     let raw = artifact(&tensors).to_torch().unwrap();
-    batter(&raw, 2000, true, |bytes| GolfArtifact::parse(&Bytes::new(bytes)).is_ok());
-    batter(&compressed(&raw), 2000, false, |bytes| GolfArtifact::parse(&Bytes::new(bytes)).is_ok());
+    batter_strictly(&raw, 2000, |bytes| GolfArtifact::parse(&Bytes::new(bytes)).is_ok());
+    batter(&compressed(&raw), 2000, |bytes| GolfArtifact::parse(&Bytes::new(bytes)).is_ok());
     assert_eq!(
         GolfArtifact::parse(&Bytes::new(b"no zlib".to_vec())).unwrap_err().kind(),
         ErrorKind::WrongFormat

@@ -6,6 +6,5 @@ mod golf_artifacts;
 mod llmc;
 mod peft;
 mod run_directories;
-mod support;
 mod token_files;
 mod weights;

@@ -4,11 +4,10 @@ use orion_formats::run_directory::Scan;
 use orion_formats::{Checkpoint, CheckpointState, DataState, ErrorKind, HexU64};
 use orion_formats::{LossScaleState, RunDirectory, ScheduleState};
 use orion_tensor::Tensor;
+use orion_testing::batter_strictly;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-
-use crate::support::batter;
 
 fn state(step: u64) -> CheckpointState {
     CheckpointState {
@@ -280,5 +279,7 @@ fn state_keeps_every_number_and_refuses_every_surprise() {
         assert_eq!(e.kind(), kind, "{e}");
         assert!(e.to_string().contains(expected), "{e}");
     }
-    batter(text.trim_end().as_bytes(), 3000, true, |bytes| CheckpointState::parse(&bytes).is_ok());
+    batter_strictly(text.trim_end().as_bytes(), 3000, |bytes| {
+        CheckpointState::parse(&bytes).is_ok()
+    });
 }

@@ -1,9 +1,9 @@
 //! Token data: detection, windows, refusals, robustness, and real shards.
 
-use crate::support::{batter, shared};
 use orion_formats::tokens::{Encoding, write_shard};
 use orion_formats::{ErrorKind, TokenFile};
 use orion_tensor::Bytes;
+use orion_testing::{batter, shared};
 
 fn shard(ids: &[u16]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -93,7 +93,7 @@ fn refuses_with_place_and_expectation() {
 fn readers_survive_damage() {
     // A cut or damaged magic number turns a shard into a stream of u16, which has no way to know.
     for valid in [shard(&[1, 2, 3]), wide_shard(&[1, 2, 3])] {
-        batter(&valid, 3000, false, |bytes| {
+        batter(&valid, 3000, |bytes| {
             let Ok(file) = parse(bytes) else { return false };
             assert_eq!(file.window(0, file.len()).len(), file.len());
             let _ = file.check_vocab(2);

@@ -1,6 +1,7 @@
 //! Byte-level BPE: training, encoding, and GPT-2's vocabulary against reference encoders.
 
-use crate::support::{Random, cases, shared};
+use crate::support::{cases, random_text};
+use orion_testing::{Random, shared};
 use orion_tokenizer::{DOCUMENT_SEPARATOR, ErrorKind, Splitter, Tokenizer};
 
 const STORIES: [&str; 3] = [
@@ -26,10 +27,10 @@ fn training_is_deterministic_and_makes_useful_pieces() {
 #[test]
 fn round_trips_any_text() {
     let t = Tokenizer::train_byte_level(STORIES, 300).unwrap();
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for _ in 0..500 {
         let len = random.below(80);
-        let text = random.text(len);
+        let text = random_text(&mut random, len);
         assert_eq!(String::from_utf8(t.decode(&t.encode(&text))).unwrap(), text);
     }
     // The separator's name in a text is text.

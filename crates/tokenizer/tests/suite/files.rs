@@ -1,6 +1,6 @@
 //! `tokenizer.json`, GPT-2's files, and telling kinds of files apart.
 
-use crate::support::batter;
+use orion_testing::batter;
 use orion_tokenizer::{ErrorKind, Splitter, Tokenizer};
 use serde_json::{Value, json};
 
@@ -106,11 +106,15 @@ fn anything_else_is_refused_by_name() {
 fn json_survives_damage() {
     let bytes = trained().to_bytes();
     let accepted = batter(&bytes, 600, |bytes| {
-        let Ok(t) = Tokenizer::parse(bytes) else { return false };
+        let Ok(t) = Tokenizer::parse(&bytes) else { return false };
         t.decode(&t.encode("the cat"));
         true
     });
-    assert_eq!(accepted, 1, "only the cut before the final newline leaves a whole file");
+    assert_eq!(
+        accepted,
+        [bytes.len() - 1],
+        "only the cut before the final newline leaves a whole file"
+    );
 }
 
 #[test]
@@ -151,7 +155,7 @@ fn gpt2_files() {
         assert!(e.to_string().contains(text), "`{text}` is not in `{e}`");
     }
     batter(merges.as_bytes(), 2000, |merges| {
-        Tokenizer::parse_gpt2_files(vocab.as_bytes(), merges, Splitter::Gpt2).is_ok()
+        Tokenizer::parse_gpt2_files(vocab.as_bytes(), &merges, Splitter::Gpt2).is_ok()
     });
     let e = Tokenizer::parse_gpt2_files(b"[]", merges.as_bytes(), Splitter::Gpt2).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Malformed);

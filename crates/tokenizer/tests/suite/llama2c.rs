@@ -1,6 +1,7 @@
 //! `tokenizer.bin`, against run.c.
 
-use crate::support::{Random, batter, cases, shared};
+use crate::support::{cases, random_text};
+use orion_testing::{Random, batter, shared};
 use orion_tokenizer::{ErrorKind, Tokenizer};
 
 /// A vocabulary with bytes and a few pieces.
@@ -37,10 +38,10 @@ fn encodes_and_decodes() {
 #[test]
 fn round_trips_any_text_after_bos() {
     let t = Tokenizer::parse(&small()).unwrap();
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for _ in 0..500 {
         let len = random.below(60);
-        let text = random.text(len);
+        let text = random_text(&mut random, len);
         let ids: Vec<u32> = t.bos().into_iter().chain(t.encode(&text)).collect();
         assert_eq!(String::from_utf8(t.decode(&ids)).unwrap(), text);
     }
@@ -79,12 +80,12 @@ fn survives_damage() {
     let bytes = small();
     // A cut between two entries cannot be seen: the vocabulary size is not stored.
     let accepted = batter(&bytes, 4000, |bytes| {
-        let Ok(t) = Tokenizer::parse(bytes) else { return false };
+        let Ok(t) = Tokenizer::parse(&bytes) else { return false };
         let ids = t.encode("the thé\u{1F600}\n");
         t.decode(&ids);
         true
     });
-    assert_eq!(accepted, 264, "the cuts after piece 2, 3, … 265");
+    assert_eq!(accepted.len(), 264, "the cuts after piece 2, 3, … 265");
 }
 
 #[test]

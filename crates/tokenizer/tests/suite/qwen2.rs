@@ -1,6 +1,7 @@
 //! The splitting rules after GPT-2's, and tokens that are added to a vocabulary.
 
-use crate::support::{cases, shared};
+use crate::support::cases;
+use orion_testing::shared;
 use orion_tokenizer::{MergedParts, Parts, Piece, PieceKind, Splitter, Tokenizer};
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! `tokenizer.model`, against the SentencePiece library's results.
 
-use crate::support::{Random, batter, shared};
+use crate::support::random_text;
+use orion_testing::{Random, batter, shared};
 use orion_tokenizer::{ErrorKind, Parts, Piece, PieceKind, ScoredParts, Tokenizer};
 
 fn parts(unigram: bool, bytes: bool, words: &[(&str, f32, PieceKind)]) -> ScoredParts {
@@ -129,11 +130,11 @@ fn parts_and_files_round_trip() {
 #[test]
 fn round_trips_any_text_with_bytes() {
     let t = tokenizer(ScoredParts { add_space: true, ..small(true) });
-    let mut random = Random(23);
+    let mut random = Random::new(23);
     for _ in 0..1000 {
         let len = random.below(60);
         // A literal U+2581 is a space to SentencePiece.
-        let text = random.text(len).replace('\u{2581}', "x");
+        let text = random_text(&mut random, len).replace('\u{2581}', "x");
         let ids = t.encode(&text);
         assert_eq!(String::from_utf8(t.decode(&ids)).unwrap(), text);
         let mut stream = t.decode_stream();
@@ -173,7 +174,7 @@ fn survives_damage() {
     for unigram in [false, true] {
         let parts = ScoredParts { unigram, charsmap: charsmap.clone(), ..small(true) };
         batter(&tokenizer(parts).to_bytes(), 4000, |bytes| {
-            let Ok(t) = Tokenizer::parse(bytes) else { return false };
+            let Ok(t) = Tokenizer::parse(&bytes) else { return false };
             t.decode(&t.encode_with_special("<s>aabab é\u{1F600}\n<tool>"));
             true
         });
