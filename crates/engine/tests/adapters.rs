@@ -1,13 +1,13 @@
 //! Adapters as inputs of programs: the numbers of PEFT, and those of merged weights.
 
+mod networks;
+
+use networks::{networks, random_model, wide};
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
-use orion_engine::{Adapter, Generator, LoadedModel, Random, initialize, load_adapter, load_model};
+use orion_engine::{Adapter, Generator, LoadedModel, Random, load_adapter, load_model};
 use orion_formats::{PeftAdapter, PeftConfig, SafeTensors, TargetModules, safetensors};
-use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, LowRank, Network,
-    Qwen3Config,
-};
+use orion_models::{Gpt2Config, LowRank, Network};
 use orion_runtime::Device;
 use orion_tensor::{Tensor, Tolerance};
 use orion_testing::{shared_dir, skip};
@@ -18,10 +18,6 @@ use std::sync::Arc;
 
 fn devices() -> [Arc<dyn Device>; 2] {
     [Arc::new(Cpu::default()), Arc::new(Reference)]
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
 }
 
 /// A matrix of numbers around 0.
@@ -50,73 +46,6 @@ fn random_adapter(
         .collect();
     assert!(!modules.is_empty());
     Adapter { modules }
-}
-
-/// One small network of every family.
-fn networks() -> [Network; 5] {
-    let llama = LlamaConfig {
-        vocab_size: 48,
-        hidden_size: 24,
-        intermediate_size: 40,
-        n_layers: 2,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 8,
-        max_positions: 64,
-        rope_theta: 1e4,
-        norm_epsilon: 1e-5,
-        tied: false,
-    };
-    [
-        Network::Qwen3(Qwen3Config(LlamaConfig { tied: true, ..llama.clone() })),
-        Network::Llama(llama),
-        Network::Gpt2(Gpt2Config {
-            vocab_size: 48,
-            hidden_size: 24,
-            intermediate_size: 40,
-            n_layers: 2,
-            n_heads: 3,
-            max_positions: 64,
-            norm_epsilon: 1e-5,
-            tied: false,
-        }),
-        Network::GolfBaseline(GolfBaselineConfig {
-            vocab_size: 48,
-            hidden_size: 24,
-            intermediate_size: 40,
-            n_layers: 3,
-            n_heads: 3,
-            n_kv_heads: 3,
-            max_positions: 64,
-            rope_theta: 1e4,
-            norm_epsilon: 1e-6,
-            logit_softcap: 30.0,
-            tied: true,
-        }),
-        Network::GolfWide(GolfWideConfig {
-            vocab_size: 48,
-            hidden_size: 24,
-            intermediate_size: 40,
-            n_layers: 2,
-            n_heads: 4,
-            n_kv_heads: 2,
-            head_dim: 8,
-            max_positions: 64,
-            rope_theta: 1e4,
-            norm_epsilon: 1e-5,
-            head_map: HeadMap::Tile,
-        }),
-    ]
-}
-
-/// Weights larger than training begins with, so that tokens matter.
-fn random_model(network: Network) -> LoadedModel {
-    let mut parameters = initialize(&network, 3);
-    for tensor in parameters.values_mut().filter(|t| t.shape().len() == 2) {
-        let values: Vec<f32> = tensor.to_f32_vec().iter().map(|v| v * 10.0).collect();
-        *tensor = Tensor::from_slice(tensor.shape(), &values);
-    }
-    LoadedModel::new(network, parameters)
 }
 
 /// The logits after every part of a text.
@@ -272,7 +201,7 @@ fn qwen3_with_a_file_of_peft_s_names_is_the_merged_model() {
 
 #[test]
 fn every_linear_layer_of_every_family_is_adapted() {
-    for network in networks() {
+    for network in networks(48, 64) {
         let model = random_model(network);
         let all = random_adapter(&model.network, 3, 0.5, 5, |module| module != "lm_head");
         let merged = all.merged_into(&model).unwrap();
@@ -300,7 +229,7 @@ fn every_linear_layer_of_every_family_is_adapted() {
 /// Going from one adapter to another compiles nothing, and a batch may mix them.
 #[test]
 fn adapters_are_chosen_for_each_sequence_without_compiling() {
-    for network in networks().into_iter().take(3) {
+    for network in networks(48, 64).into_iter().take(3) {
         let model = random_model(network);
         let attention = |module: &str| module.contains("attn");
         let adapters = [
@@ -366,7 +295,7 @@ fn adapters_are_chosen_for_each_sequence_without_compiling() {
 
 #[test]
 fn what_is_written_is_read_and_other_models_adapters_are_refused() {
-    let [qwen, llama, gpt2, ..] = networks();
+    let [qwen, llama, gpt2, ..] = networks(48, 64);
     let adapter = random_adapter(&gpt2, 4, 4.0, 9, |module| module.ends_with("c_attn"));
     let directory = tempfile::tempdir().unwrap();
     let targets = gpt2.adapter_targets(&["q", "v"]).unwrap();

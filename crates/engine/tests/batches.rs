@@ -1,89 +1,18 @@
 //! Several sequences at once give what each gives alone.
 
+mod networks;
+
+use networks::{networks, random_model, wide};
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
 use orion_engine::{
-    Flow, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, TextEvent, TextRule,
-    generate, generate_each, initialize,
-};
-use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
+    Flow, Generator, Sampler, SamplerConfig, StopReason, TextEvent, TextRule, generate,
+    generate_each,
 };
 use orion_runtime::Device;
 use orion_tensor::Tolerance;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// One small network of every family.
-fn networks() -> [Network; 5] {
-    let llama = LlamaConfig {
-        vocab_size: 96,
-        hidden_size: 24,
-        intermediate_size: 40,
-        n_layers: 2,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 8,
-        max_positions: 300,
-        rope_theta: 1e4,
-        norm_epsilon: 1e-5,
-        tied: false,
-    };
-    [
-        Network::Qwen3(Qwen3Config(llama.clone())),
-        Network::Llama(llama),
-        Network::Gpt2(Gpt2Config {
-            vocab_size: 96,
-            hidden_size: 24,
-            intermediate_size: 40,
-            n_layers: 2,
-            n_heads: 3,
-            max_positions: 300,
-            norm_epsilon: 1e-5,
-            tied: false,
-        }),
-        Network::GolfBaseline(GolfBaselineConfig {
-            vocab_size: 96,
-            hidden_size: 24,
-            intermediate_size: 40,
-            n_layers: 3,
-            n_heads: 3,
-            n_kv_heads: 3,
-            max_positions: 300,
-            rope_theta: 1e4,
-            norm_epsilon: 1e-6,
-            logit_softcap: 30.0,
-            tied: true,
-        }),
-        Network::GolfWide(GolfWideConfig {
-            vocab_size: 96,
-            hidden_size: 24,
-            intermediate_size: 40,
-            n_layers: 2,
-            n_heads: 4,
-            n_kv_heads: 2,
-            head_dim: 8,
-            max_positions: 300,
-            rope_theta: 1e4,
-            norm_epsilon: 1e-5,
-            head_map: HeadMap::Tile,
-        }),
-    ]
-}
-
-fn random_model(network: Network) -> LoadedModel {
-    let mut parameters = initialize(&network, 3);
-    // Larger weights than training begins with, so that tokens matter.
-    for tensor in parameters.values_mut().filter(|t| t.shape().len() == 2) {
-        let values: Vec<f32> = tensor.to_f32_vec().iter().map(|v| v * 10.0).collect();
-        *tensor = orion_tensor::Tensor::from_slice(tensor.shape(), &values);
-    }
-    LoadedModel::new(network, parameters)
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
-}
 
 #[test]
 fn every_network_reads_sequences_of_different_lengths_together() {
@@ -91,7 +20,7 @@ fn every_network_reads_sequences_of_different_lengths_together() {
     let beginnings: [&[u32]; 3] = [&[1], &[5, 6, 7, 8, 9], &[33; 127]];
     let continuations: [[u32; 4]; 3] = [[11, 2, 40, 9], [80, 81, 3, 3], [7, 50, 60, 1]];
     let devices: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Reference)];
-    for network in networks() {
+    for network in networks(96, 300) {
         let model = random_model(network);
         for device in &devices {
             let mut alone = Vec::new();
@@ -129,7 +58,7 @@ fn every_network_reads_sequences_of_different_lengths_together() {
 
 #[test]
 fn prompts_take_turns_and_get_their_own_texts() {
-    let model = random_model(networks()[1].clone());
+    let model = random_model(networks(96, 300)[1].clone());
     let device: Arc<dyn Device> = Arc::new(Cpu::default());
     let prompts: Vec<Vec<u32>> =
         vec![vec![4, 5], vec![9; 20], vec![], vec![1, 2, 3], vec![70; 25], vec![8]];

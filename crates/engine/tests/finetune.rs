@@ -1,11 +1,12 @@
 //! Training adapters: what is computed, what stays as it is, and that runs resume.
 
+mod runs;
+
+use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
-use orion_cpu::{Cpu, CpuOptions};
 use orion_engine::{
-    Companions, ConfigLayers, EvaluationShape, Event, Generator, LoadedModel, Outcome, Random,
-    Target, TrainConfig, Trainer, WindowRule, convert, evaluate_adapted, initialize, load_adapter,
-    load_model, programs,
+    Companions, ConfigLayers, EvaluationShape, Generator, LoadedModel, Random, Target, TrainConfig,
+    Trainer, WindowRule, convert, evaluate_adapted, initialize, load_adapter, load_model, programs,
 };
 use orion_formats::TokenFile;
 use orion_mil::{Op, typed};
@@ -15,9 +16,9 @@ use orion_models::{
 use orion_runtime::{Bindings, Device, Layout, Surface};
 use orion_tensor::{DType, Tensor, Tolerance};
 use orion_tokenizer::Tokenizer;
+use runs::{cpu, losses, run_until};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -319,19 +320,6 @@ fn page(model: &Path, data: &Path, overrides: &[(&str, &str)]) -> TrainConfig {
     layers.finish().unwrap()
 }
 
-fn cpu() -> Arc<dyn Device> {
-    Arc::new(Cpu::new(CpuOptions::with_threads(2)))
-}
-
-fn run_until(trainer: &mut Trainer, stop_after: u64) -> Outcome {
-    trainer
-        .run(&mut |event| match event {
-            Event::Step(report) if report.step + 1 == stop_after => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        })
-        .unwrap()
-}
-
 fn written(run: &Path) -> Vec<Vec<u8>> {
     [
         "latest/adapter_model.safetensors",
@@ -340,16 +328,6 @@ fn written(run: &Path) -> Vec<Vec<u8>> {
     ]
     .map(|name| fs::read(run.join(name)).unwrap())
     .into()
-}
-
-fn losses(run: &Path) -> Vec<String> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let object: serde_json::Value = serde_json::from_str(line).unwrap();
-            format!("{} {} {}", object["step"], object["loss"], object["eval_loss"])
-        })
-        .collect()
 }
 
 #[test]

@@ -1,19 +1,13 @@
 //! A run that is stopped and resumed is the run that was never stopped, bit for bit.
 
-use orion_cpu::{Cpu, CpuOptions};
-use orion_engine::{
-    ConfigLayers, ErrorKind, Event, Outcome, Random, TrainConfig, Trainer, load_model,
-};
-use orion_runtime::Device;
+mod runs;
+
+use orion_engine::{ConfigLayers, ErrorKind, Event, Random, TrainConfig, Trainer, load_model};
 use orion_tokenizer::Tokenizer;
+use runs::{cpu, losses, run_until};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
-
-fn cpu() -> Arc<dyn Device> {
-    Arc::new(Cpu::new(CpuOptions::with_threads(2)))
-}
 
 fn write_tokens(path: &Path, count: usize, vocab_size: u64) {
     let mut random = Random::new(5);
@@ -58,29 +52,10 @@ fn tiny(directory: &Path, overrides: &[(&str, &str)]) -> TrainConfig {
     layers.finish().unwrap()
 }
 
-fn run_until(trainer: &mut Trainer, stop_after: u64) -> Outcome {
-    trainer
-        .run(&mut |event| match event {
-            Event::Step(report) if report.step + 1 == stop_after => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        })
-        .unwrap()
-}
-
 fn weights(run: &Path) -> Vec<u8> {
     let mut bytes = fs::read(run.join("latest/model.safetensors")).unwrap();
     bytes.extend(fs::read(run.join("latest/optimizer.safetensors")).unwrap());
     bytes
-}
-
-fn losses(run: &Path) -> Vec<String> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let object: serde_json::Value = serde_json::from_str(line).unwrap();
-            format!("{} {} {}", object["step"], object["loss"], object["eval_loss"])
-        })
-        .collect()
 }
 
 #[test]
