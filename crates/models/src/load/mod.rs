@@ -203,13 +203,13 @@ fn match_all(
         LoadError::new(path, format!("{name} has shape {found:?}, the sizes ask for {shape:?}"))
             .hint("the sizes, those of config.json for a directory, are of another model")
     };
-    let (mut parameters, mut in_int8) = (BTreeMap::new(), 0);
+    let mut parameters = BTreeMap::new();
+    let mut in_int8: BTreeMap<&String, &QuantizedMatrix> = quantized.iter().collect();
     for ParameterSpec { name, shape, .. } in network.parameters() {
-        if let Some(matrix) = quantized.get(&name) {
+        if let Some(matrix) = in_int8.remove(&name) {
             if matrix.data.shape() != shape {
                 return Err(wrong_shape(&name, matrix.data.shape(), &shape));
             }
-            in_int8 += 1;
             continue;
         }
         let tensor = tensors.remove(&name).ok_or_else(|| {
@@ -229,12 +229,7 @@ fn match_all(
         }
         parameters.insert(name, tensor);
     }
-    let unknown = tensors.keys().next().or_else(|| {
-        let specs = network.parameters();
-        let is_known = |name: &&String| specs.iter().any(|spec| spec.name == **name);
-        quantized.keys().find(|name| in_int8 < quantized.len() && !is_known(name))
-    });
-    if let Some(name) = unknown {
+    if let Some(name) = tensors.keys().chain(in_int8.into_keys()).next() {
         return Err(LoadError::new(
             path,
             format!("the tensor {name} is not part of a network of these sizes"),

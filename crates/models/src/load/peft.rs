@@ -2,7 +2,7 @@
 
 use super::LoadError;
 use crate::adapter::{Adapter, LinearLayer, LowRank};
-use crate::{Gpt2Config, Network, matrix_names};
+use crate::{Network, matrix_names};
 use orion_formats::{LoraMatrices, PeftAdapter, PeftConfig, TargetModules};
 use orion_tensor::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,7 +151,7 @@ impl Network {
         let mut targets = Vec::new();
         for &name in names {
             let full = match self {
-                Self::Gpt2(Gpt2Config { .. }) => match name {
+                Self::Gpt2(_) => match name {
                     "q" | "k" | "v" => "c_attn",
                     "o" => "attn.c_proj",
                     "up" => "c_fc",
