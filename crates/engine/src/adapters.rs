@@ -1,6 +1,7 @@
 //! Adapters that are loaded beside a model, and the surfaces that bind them.
 
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
+use crate::artifact::of_models;
 use orion_models::{Adapter, AdapterShape, LinearLayer, Network, matrix_names, program_name};
 use orion_runtime::{Bindings, Layout, Surface};
 use orion_tensor::DType;
@@ -243,11 +244,5 @@ impl Matrices {
 /// # Errors
 /// When the directory holds none that can be used.
 pub fn load_adapter(path: &Path, network: &Network) -> Result<Adapter> {
-    Adapter::load(path, network).map_err(|e| {
-        let error = Error::new(ErrorKind::File, e.to_string());
-        match e.way_out() {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
-    })
+    Adapter::load(path, network).map_err(|e| of_models(&e))
 }

@@ -27,7 +27,7 @@ pub fn load_artifact(path: &Path, config: Option<&Path>) -> Result<LoadedModel> 
 }
 
 fn network(path: &Path) -> Result<Network> {
-    let file = ConfigFile::open(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+    let file = ConfigFile::open(path)?;
     Network::from_config_file(&file)
         .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(path))
 }

@@ -56,7 +56,7 @@ impl ChatTemplate {
         let source = if path.is_dir() {
             in_directory(path)?
         } else if crate::tokenizer::is_gguf(path) {
-            let file = Gguf::open(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+            let file = Gguf::open(path)?;
             let source = file.text("tokenizer.chat_template");
             source
                 .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(path))?

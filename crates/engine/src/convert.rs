@@ -138,14 +138,6 @@ fn refuse(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Mismatch, what)
 }
 
-fn of_formats(error: orion_formats::Error) -> Error {
-    let told = Error::new(ErrorKind::File, error.to_string());
-    match error.way_out() {
-        Some(hint) => told.hint(hint),
-        None => told,
-    }
-}
-
 fn float(numbers: Option<Numbers>, format: &str) -> Result<Option<DType>> {
     match numbers {
         None => Ok(None),
@@ -213,7 +205,7 @@ fn write_safetensors(
     }
     std::fs::create_dir(path).map_err(|e| Error::io(path, e))?;
     let file = path.join("config.json");
-    let json = config.to_json().map_err(of_formats)?;
+    let json = config.to_json()?;
     std::fs::write(&file, json).map_err(|e| Error::io(&file, e))?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save_in(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
@@ -228,7 +220,7 @@ fn write_safetensors(
     // Readers of transformers want to know that the tensors are PyTorch's.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let rows = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    safetensors::write(&mut out, rows, &metadata).map_err(of_formats)?;
+    safetensors::write(&mut out, rows, &metadata)?;
     out.finish(&file)?;
     Ok(Vec::new())
 }
@@ -285,7 +277,7 @@ fn write_gguf(
     for spec in network.parameters() {
         let mut tensor = model.parameters[&spec.name].clone();
         if let Some(heads) = interleaved_heads(network, &spec.name) {
-            tensor = rope_half_to_interleaved(&tensor, heads).map_err(of_formats)?;
+            tensor = rope_half_to_interleaved(&tensor, heads)?;
         }
         let name = gguf_name(network, &spec.name)
             .ok_or_else(|| refuse(format!("GGUF has no name for the tensor {}", spec.name)))?;
@@ -300,7 +292,7 @@ fn write_gguf(
         entries.push(gguf::Entry { name, tensor, kind });
     }
     let mut out = Counted::create(path, progress)?;
-    gguf::write(&mut out, &keys, &entries).map_err(of_formats)?;
+    gguf::write(&mut out, &keys, &entries)?;
     out.finish(path)?;
     Ok(Vec::new())
 }
@@ -413,12 +405,12 @@ fn write_llama2c(
     let mut tensors = BTreeMap::new();
     for (name, mut tensor) in parameters(model, Some(DType::F32))? {
         if let Some(heads) = interleaved_heads(&model.network, &name) {
-            tensor = rope_half_to_interleaved(&tensor, heads).map_err(of_formats)?;
+            tensor = rope_half_to_interleaved(&tensor, heads)?;
         }
         tensors.insert(meta_name(&name), tensor);
     }
     let mut out = Counted::create(path, progress)?;
-    llama2c::write_v0(&mut out, &header, &tensors).map_err(of_formats)?;
+    llama2c::write_v0(&mut out, &header, &tensors)?;
     out.finish(path)?;
     let Some(tokenizer) = companions.tokenizer else { return Ok(Vec::new()) };
     let file = path.with_file_name("tokenizer.bin");
@@ -463,7 +455,7 @@ fn write_llmc(
         hidden_size: c.hidden_size,
     };
     let mut out = Counted::create(path, progress)?;
-    llmc::write(&mut out, &header, &parameters(model, dtype)?).map_err(of_formats)?;
+    llmc::write(&mut out, &header, &parameters(model, dtype)?)?;
     out.finish(path)
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 /// When the file is missing or damaged, or the model has no tokenizer.
 pub fn open_any_tokenizer(path: &Path) -> Result<Tokenizer> {
     if is_gguf(path) {
-        let file = Gguf::open(path).map_err(|e| Error::new(ErrorKind::File, e.to_string()))?;
+        let file = Gguf::open(path)?;
         return gguf_tokenizer::tokenizer(&file).map_err(|e| e.at(path));
     }
     let opened = Tokenizer::from_file(path);
