@@ -190,6 +190,11 @@ struct Continued {
 }
 
 impl Continued {
+    /// How many of its tokens are not looked back on when a context of so many is full.
+    fn left_out(&self, limit: usize) -> usize {
+        self.tokens.len().saturating_sub((limit / 2).max(1))
+    }
+
     fn choose(&mut self, sampler: &mut Sampler, logits: &[f32], rule: &TextRule) {
         self.next = sampler.sample(logits);
         self.logprobs = rule.logprobs.map(|count| Logprobs::of(logits, self.next, count));
@@ -275,16 +280,10 @@ pub fn generate_each(
             .partition(|text| generator.position_of(text.sequence) >= generator.limit());
         for text in full {
             let limit = generator.limit();
-            let kept = (limit / 2).max(1).min(text.tokens.len());
-            let left_out = text.tokens.len() - kept;
-            match on_text(text.index, TextEvent::Slid { left_out }) {
-                Flow::Continue => {}
-                Flow::EndText | Flow::EndAll => return Ok(()),
-            }
-            let bos = bos.filter(|_| kept < limit);
+            let kept = &text.tokens[text.left_out(limit)..];
+            let bos = bos.filter(|_| kept.len() < limit);
             generator.reset_sequence(text.sequence);
-            let logits =
-                generator.read_in(text.sequence, &beginning(bos, &text.tokens[left_out..])?)?;
+            let logits = generator.read_in(text.sequence, &beginning(bos, kept)?)?;
             text.choose(&mut samplers[text.index], logits, rule);
         }
         if next.is_empty() {
@@ -299,7 +298,8 @@ pub fn generate_each(
     }
 }
 
-/// Puts the chosen token into its text; gives why the text ends with it or before it.
+/// Puts the chosen token into its text, and says when the context is full with it; gives why the
+/// text ends with it or before it.
 fn take_up(
     text: &mut Continued,
     generator: &Generator,
@@ -311,20 +311,22 @@ fn take_up(
         return Some(StopReason::StopId(text.next));
     }
     text.tokens.push(text.next);
-    match on_text(text.index, TextEvent::Token(text.next, text.logprobs.take())) {
-        Flow::Continue => {}
-        Flow::EndText => return Some(StopReason::Interrupted),
-        Flow::EndAll => {
-            *end_all = true;
-            return Some(StopReason::Interrupted);
-        }
-    }
-    if text.tokens.len() >= rule.max_tokens {
+    let mut interrupted = |event| {
+        let flow = on_text(text.index, event);
+        *end_all |= flow == Flow::EndAll;
+        (flow != Flow::Continue).then_some(StopReason::Interrupted)
+    };
+    let ended = interrupted(TextEvent::Token(text.next, text.logprobs.take()));
+    if ended.is_some() {
+        ended
+    } else if text.tokens.len() >= rule.max_tokens {
         Some(StopReason::MaxTokens)
-    } else if generator.position_of(text.sequence) >= generator.limit() && !rule.slides {
-        Some(StopReason::ContextFull)
-    } else {
+    } else if generator.position_of(text.sequence) < generator.limit() {
         None
+    } else if rule.slides {
+        interrupted(TextEvent::Slid { left_out: text.left_out(generator.limit()) })
+    } else {
+        Some(StopReason::ContextFull)
     }
 }
 

@@ -106,3 +106,35 @@ fn prompts_take_turns_and_get_their_own_texts() {
         assert_eq!(all, expected, "{count} at once");
     }
 }
+
+/// One that is ended where its context was full once ended the others too.
+#[test]
+fn a_text_that_ends_when_its_context_is_full_leaves_the_others_alone() {
+    let model = random_model(networks(96, 300)[1].clone());
+    let device: Arc<dyn Device> = Arc::new(Cpu::default());
+    let rule = TextRule { slides: true, ..TextRule::new(30, Vec::new()) };
+    let run = |prompts: &[Vec<u32>], ended: Option<usize>| {
+        let mut generator =
+            Generator::with_sequences(&model, device.clone(), Some(8), prompts.len()).unwrap();
+        let mut samplers = vec![Sampler::new(SamplerConfig::greedy()); prompts.len()];
+        let mut texts = vec![(Vec::new(), None); prompts.len()];
+        let mut on_text = |i: usize, event| {
+            match event {
+                TextEvent::Prompt(token) | TextEvent::Token(token, _) => texts[i].0.push(token),
+                TextEvent::End(reason) => texts[i].1 = Some(reason),
+                TextEvent::Slid { .. } if ended == Some(i) => return Flow::EndText,
+                TextEvent::Slid { left_out } => assert!(left_out > 0),
+            }
+            Flow::Continue
+        };
+        let adapters = vec![None; prompts.len()];
+        generate_each(&mut generator, prompts, &adapters, None, &mut samplers, &rule, &mut on_text)
+            .unwrap();
+        texts
+    };
+    let prompts = [vec![4, 5], vec![9, 7, 1]];
+    let together = run(&prompts, Some(0));
+    assert_eq!((together[0].0.len(), together[0].1), (9, Some(StopReason::Interrupted)));
+    assert_eq!((together[1].0.len(), together[1].1), (30, Some(StopReason::MaxTokens)));
+    assert_eq!(together[1], run(&prompts[1..], None)[0]);
+}
