@@ -91,9 +91,8 @@ impl Texts {
         printed?;
         // What was interrupted is not thrown away.
         for (i, text) in texts.iter_mut().enumerate().skip(complete) {
-            if text.begin.is_some() {
-                text.take(TextEvent::End(StopReason::Interrupted));
-                self.print(i, text, StopReason::Interrupted, tokenizer, printer)?;
+            if let Some(reason) = text.end() {
+                self.print(i, text, reason, tokenizer, printer)?;
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
@@ -253,6 +252,15 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Why it ended, which is now unless it was before; `None` for one that never began.
+    fn end(&mut self) -> Option<StopReason> {
+        self.begin?;
+        if self.ended.is_none() {
+            self.take(TextEvent::End(StopReason::Interrupted));
+        }
+        self.ended
+    }
+
     fn flow(&self) -> Flow {
         if self.stopped_by.is_some() && self.ended.is_none() {
             return Flow::EndText;
@@ -277,5 +285,31 @@ impl<'a> Text<'a> {
             return (Duration::ZERO, Duration::ZERO);
         };
         (was_read - begin, self.end.unwrap_or(was_read) - was_read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts that waited for an earlier one when all were interrupted were ended twice: they lost
+    /// their reason, and what was held back for a stop string came out again.
+    #[test]
+    fn a_text_ends_once() {
+        let tokenizer = Tokenizer::train_byte_level(["the cat"], 260).unwrap();
+        let tokens = tokenizer.encode("the c");
+        let stop = StopStrings::new(["cat".to_owned()]);
+        for reason in [None, Some(StopReason::MaxTokens)] {
+            let mut text = Text::new(&tokenizer, None, stop.clone());
+            assert_eq!(text.end(), None);
+            tokens.iter().for_each(|&token| text.take(TextEvent::Token(token, None)));
+            if let Some(reason) = reason {
+                text.take(TextEvent::End(reason));
+            }
+            for _ in 0..2 {
+                assert_eq!(text.end(), Some(reason.unwrap_or(StopReason::Interrupted)));
+                assert_eq!(text.text, "the c");
+            }
+        }
     }
 }
