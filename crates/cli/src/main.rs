@@ -13,6 +13,7 @@ mod failure;
 mod interrupt;
 mod lines;
 mod printer;
+mod tokenizer;
 mod training;
 
 use arguments::{Arguments, Color, Command};

@@ -1,20 +1,19 @@
 //! Artifacts of Parameter Golf.
 
 use crate::arguments::{Artifact, ArtifactEval, ArtifactLoad, ArtifactSave, Format};
+use crate::commands::convert::write;
 use crate::commands::eval::measure;
 use crate::exit::Exit;
 use crate::failure::{Context, Result};
 use crate::printer::Printer;
-use orion_engine::{
-    Companions, LoadedModel, Target, load_artifact, load_model, model_bytes, open_tokenizer,
-    quantize_model,
-};
+use crate::tokenizer::tokenizer_of;
+use orion_engine::{Companions, Target, load_artifact, load_model, quantize_model};
 use orion_formats::GolfArtifact;
 use orion_formats::golf_artifact::{SIZE_LIMIT, is_golf_artifact};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) fn artifact(arguments: &Artifact, printer: &Printer) -> Result {
     match arguments {
@@ -115,23 +114,11 @@ fn save(arguments: &ArtifactSave, printer: &Printer) -> Result {
     Ok(size.exit())
 }
 
-fn open(file: &Path, config: Option<&Path>) -> Result<LoadedModel> {
-    Ok(load_artifact(file, config)?)
-}
-
 fn load(arguments: &ArtifactLoad, printer: &Printer) -> Result {
-    let model = open(&arguments.file, arguments.config.as_deref())?;
-    let tokenizer = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
-    let tokenizer =
-        tokenizer.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
-    let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
-    let (target, out) = (Target::SafeTensors, &arguments.out);
+    let model = load_artifact(&arguments.file, arguments.config.as_deref())?;
+    let tokenizer = tokenizer_of(arguments.tokenizer.as_deref(), &model)?;
     let companions = Companions { tokenizer: tokenizer.as_ref(), template: None };
-    orion_engine::convert(&model, companions, target, None, out, &mut |bytes| {
-        bar.set(bytes, out.display().to_string());
-    })?;
-    drop(bar);
-    printer.data_line(out.display())?;
+    write(&model, companions, Target::SafeTensors, None, &arguments.out, printer)?;
     if tokenizer.is_none() {
         printer.say("without a tokenizer: none lies beside it; name one with --tokenizer");
     }
@@ -140,7 +127,7 @@ fn load(arguments: &ArtifactLoad, printer: &Printer) -> Result {
 
 fn eval(arguments: &ArtifactEval, printer: &Printer) -> Result {
     let path = &arguments.eval.model;
-    let model = open(path, arguments.config.as_deref())?;
+    let model = load_artifact(path, arguments.config.as_deref())?;
     let bytes = std::fs::metadata(path).context(path.display())?.len();
     let size = Size::of(bytes, &arguments.code)?;
     for measured in measure(&arguments.eval, model, printer)? {

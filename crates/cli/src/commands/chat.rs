@@ -9,6 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::lines::Lines;
 use crate::printer::Printer;
+use crate::tokenizer::require_tokenizer_path;
 use orion_engine::{
     ChatTemplate, Generator, LoadedModel, Message, Sampler, StopStrings, load_model_for_inference,
     open_tokenizer,
@@ -29,11 +30,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let (products, storage) = kept(arguments.precision);
     let device = model_device(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
-    let path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
-    let path = path.ok_or_else(|| {
-        Failure::usage(format!("no tokenizer lies beside {}", arguments.model.display()))
-            .hint("name one with --tokenizer")
-    })?;
+    let path = require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
     let tokenizer = open_tokenizer(path, model.network.vocab_size())?;
     let template = ChatTemplate::of_model(&arguments.model, &tokenizer)?.ok_or_else(|| {
         Failure::new(format!(

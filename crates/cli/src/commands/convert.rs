@@ -2,8 +2,12 @@ use crate::arguments::{Convert, ModelFormat, NumberType};
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::printer::Printer;
-use orion_engine::{ChatTemplate, Companions, Target, load_model, model_bytes, open_tokenizer};
+use crate::tokenizer::tokenizer_of;
+use orion_engine::{
+    ChatTemplate, Companions, LoadedModel, Numbers, Target, load_model, model_bytes,
+};
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 /// Length of caches unless asked otherwise, or shorter when the model takes less.
 const DEFAULT_CONTEXT: usize = 512;
@@ -20,27 +24,36 @@ pub(crate) fn convert(arguments: &Convert, printer: &Printer) -> Result {
             context: arguments.context.map_or(most.min(DEFAULT_CONTEXT), NonZeroUsize::get),
         },
     };
-    let path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
-    let tokenizer = path
-        .filter(|_| !arguments.no_tokenizer)
-        .map(|path| open_tokenizer(path, model.network.vocab_size()))
-        .transpose()?;
+    let tokenizer = match arguments.no_tokenizer {
+        true => None,
+        false => tokenizer_of(arguments.tokenizer.as_deref(), &model)?,
+    };
     let template = ChatTemplate::source_of_model(&arguments.model)?;
     let companions = Companions { tokenizer: tokenizer.as_ref(), template: template.as_deref() };
     let numbers = arguments.dtype.map(NumberType::numbers);
-    let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
-    let written =
-        orion_engine::convert(&model, companions, target, numbers, &arguments.out, &mut |bytes| {
-            bar.set(bytes, arguments.out.display().to_string())
-        });
-    drop(bar);
-    let left_out = written?;
-    printer.data_line(arguments.out.display())?;
-    for what in left_out {
+    for what in write(&model, companions, target, numbers, &arguments.out, printer)? {
         printer.warn(format_args!("left out: {what}"));
     }
     if tokenizer.is_none() && !arguments.no_tokenizer {
         printer.say("without a tokenizer: none lies beside the model; name one with --tokenizer");
     }
     Ok(Exit::Success)
+}
+
+/// Writes a model while a bar shows how far it is, and prints where to. Gives what was left out.
+pub(crate) fn write(
+    model: &LoadedModel,
+    companions: Companions<'_>,
+    target: Target,
+    numbers: Option<Numbers>,
+    out: &Path,
+    printer: &Printer,
+) -> Result<Vec<String>> {
+    let bar = printer.progress(model_bytes(model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
+    let mut progress = |bytes| bar.set(bytes, out.display().to_string());
+    let written = orion_engine::convert(model, companions, target, numbers, out, &mut progress);
+    drop(bar);
+    let left_out = written?;
+    printer.data_line(out.display())?;
+    Ok(left_out)
 }

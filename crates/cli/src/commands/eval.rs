@@ -4,9 +4,10 @@ use crate::devices::{kept, model_device};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
+use crate::tokenizer::tokenizer_of;
 use orion_engine::{
     ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate_adapted,
-    load_model_for_inference, open_tokenizer,
+    load_model_for_inference,
 };
 use orion_formats::{TokenFile, map_file};
 use serde_json::{Value, json};
@@ -40,9 +41,7 @@ pub(crate) fn measure(
     let (products, storage) = kept(arguments.precision);
     let device = model_device(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..model };
-    let tokenizer = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
-    let tokenizer =
-        tokenizer.map(|path| open_tokenizer(path, model.network.vocab_size())).transpose()?;
+    let tokenizer = tokenizer_of(arguments.tokenizer.as_deref(), &model)?;
     let most = model.network.max_positions();
     let (file, longest) = match text(&arguments.data)? {
         Some(text) => {

@@ -1,10 +1,10 @@
+use super::convert::write;
 use crate::arguments::{Init, NumberType};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_engine::{
-    Companions, ConfigLayers, LoadedModel, Target, convert, initialize, model_bytes,
-    network_of_preset, open_tokenizer,
+    Companions, ConfigLayers, LoadedModel, Target, initialize, network_of_preset, open_tokenizer,
 };
 
 /// Writes a model of random weights, the ones that training would begin with.
@@ -25,13 +25,7 @@ pub(crate) fn init(arguments: &Init, printer: &Printer) -> Result {
     let parameters = initialize(&network, arguments.seed);
     let model = LoadedModel::new(network, parameters);
     let numbers = arguments.dtype.map(NumberType::numbers);
-    let bar = printer.progress(model_bytes(&model), "{bar:40.cyan} {bytes}/{total_bytes} {msg}");
-    let (target, out) = (Target::SafeTensors, &arguments.out);
     let companions = Companions { tokenizer: tokenizer.as_ref(), template: None };
-    convert(&model, companions, target, numbers, out, &mut |bytes| {
-        bar.set(bytes, out.display().to_string());
-    })?;
-    drop(bar);
-    printer.data_line(out.display())?;
+    write(&model, companions, Target::SafeTensors, numbers, &arguments.out, printer)?;
     Ok(Exit::Success)
 }

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
+use crate::tokenizer::require_tokenizer_path;
 use orion_engine::{
     GenerationStats, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopStrings,
     TextEvent, TextRule, generate, load_model_for_inference, open_tokenizer,
@@ -30,11 +31,8 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let (products, storage) = kept(arguments.precision);
     let device = model_device(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
-    let tokenizer_path = arguments.tokenizer.as_deref().or(model.tokenizer.as_deref());
-    let tokenizer_path = tokenizer_path.ok_or_else(|| {
-        Failure::usage(format!("no tokenizer lies beside {}", arguments.model.display()))
-            .hint("name one with --tokenizer")
-    })?;
+    let tokenizer_path =
+        require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
     let tokenizer = open_tokenizer(tokenizer_path, model.network.vocab_size())?;
     printer.detail(format_args!("tokenizer {}", tokenizer_path.display()));
     printer.detail(format_args!("device {}: {}", device.name(), device.description()));
