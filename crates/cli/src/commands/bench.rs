@@ -1,5 +1,6 @@
 //! Chooses what `orion-bench` measures, on which device and beside which machine.
 
+use super::subject::neither_file_nor_preset;
 use crate::arguments::{
     Bench as Command, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
@@ -13,9 +14,8 @@ use orion_bench::{
     Settings, TestResult, compare, cpu_name, markdown, measure_machine, text,
 };
 use orion_cpu::machine::Meter;
-use orion_engine::edit_distance;
 use orion_mil::bundle::Bundle;
-use orion_models::{PRESETS, preset};
+use orion_models::preset;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -264,10 +264,7 @@ fn model(choice: &BenchedModel) -> Result<BenchModel> {
     if Path::new(name).exists() {
         return Ok(BenchModel::load(Path::new(name))?);
     }
-    let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
-    let nearest = names.iter().min_by_key(|n| edit_distance(n, name)).copied();
-    let message = format!("{name} is neither a file nor a preset; there are {}", names.join(", "));
-    Err(Failure::usage(message).hint(format!("did you mean `{}`?", nearest.unwrap_or_default())))
+    Err(neither_file_nor_preset(name))
 }
 
 fn length(asked: Option<NonZeroUsize>, default: usize, model: &BenchModel) -> usize {

@@ -130,10 +130,15 @@ pub(crate) fn model(subject: &Path) -> Result<(LoadedModel, bool)> {
     if let Some(preset) = preset(&name) {
         return Ok((without_values(preset.network()), false));
     }
+    Err(neither_file_nor_preset(&name))
+}
+
+/// The error for what should have been a model, with the preset that is called most like it.
+pub(crate) fn neither_file_nor_preset(name: &str) -> Failure {
     let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
-    let nearest = names.iter().min_by_key(|n| edit_distance(n, &name)).copied();
+    let nearest = names.iter().min_by_key(|n| edit_distance(n, name)).copied();
     let message = format!("{name} is neither a file nor a preset; there are {}", names.join(", "));
-    Err(Failure::usage(message).hint(format!("did you mean `{}`?", nearest.unwrap_or_default())))
+    Failure::usage(message).hint(format!("did you mean `{}`?", nearest.unwrap_or_default()))
 }
 
 fn without_values(network: Network) -> LoadedModel {
