@@ -8,7 +8,8 @@ use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
 
-const ATTRIBUTE: &str = "FlexibleShapeInformation";
+/// The attribute that text has.
+pub(crate) const ATTRIBUTE: &str = "FlexibleShapeInformation";
 
 /// The sizes of one input.
 #[derive(Debug, Clone, PartialEq, Eq)]

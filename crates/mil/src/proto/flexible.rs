@@ -6,15 +6,12 @@
 
 use super::description::array_of;
 use super::model_messages::{ArrayFeatureType, ModelDescription, ShapeFlexibility};
-use crate::flexible::{Allowed, Flexible, FlexibleInputs, flexible_inputs};
+use crate::flexible::{ATTRIBUTE, Allowed, Flexible, FlexibleInputs, flexible_inputs};
 use crate::{Function, Program, text};
 use std::collections::BTreeMap;
 
 /// What the metadata of a function starts with, before the function's name.
 const KEY: &str = "orionFlexibleShapes@";
-
-/// The attribute that text has.
-pub(super) const ATTRIBUTE: &str = "FlexibleShapeInformation";
 
 /// Whether the function's attribute is one that the description and the metadata hold.
 pub(super) fn is_described(function: &Function) -> bool {

@@ -56,7 +56,7 @@ fn write_function(function: &Function) -> Written<message::Function> {
         attributes.remove(IN_PLACE);
     }
     if super::flexible::is_described(function) {
-        attributes.remove(super::flexible::ATTRIBUTE);
+        attributes.remove(crate::flexible::ATTRIBUTE);
     }
     Ok(message::Function {
         inputs,
