@@ -2,7 +2,6 @@
 //! would need a decision, nor names that hosts bind to.
 
 use crate::rules::{POISON, required_operands};
-use crate::scope::operations;
 use crate::{Rule, Target, rule};
 use orion_mil::{
     Binding, Function, Operation, Program, TensorType, Type, Value, ValueId, hoist_literals,
@@ -283,7 +282,9 @@ fn rename_poison(function: &mut Function) -> usize {
         .map(|p| p.value)
         .chain(function.body.results.iter().copied())
         .collect();
-    let inside: Vec<ValueId> = operations(&function.body)
+    let inside: Vec<ValueId> = function
+        .body
+        .all_operations()
         .into_iter()
         .flat_map(|o| o.outputs.iter().copied())
         .filter(|v| !bound.contains(v) && POISON.contains(&function.value_name(*v)))

@@ -2,7 +2,7 @@
 
 use crate::Target;
 use orion_mil::typed::Constants;
-use orion_mil::{Block, Function, Operation, Program, TensorType, Type, Value, ValueId, Weights};
+use orion_mil::{Function, Operation, Program, TensorType, Type, Value, ValueId, Weights};
 use orion_tensor::{DType, Tensor};
 
 /// A check of one rule.
@@ -51,7 +51,7 @@ impl<'a> Scope<'a> {
     ) -> Self {
         let mut producers = vec![None; function.values.len()];
         let mut readers = vec![Vec::new(); function.values.len()];
-        for operation in operations(&function.body) {
+        for operation in function.body.all_operations() {
             for &output in &operation.outputs {
                 producers[output.index()] = Some(operation);
             }
@@ -64,7 +64,9 @@ impl<'a> Scope<'a> {
     }
 
     pub(crate) fn sites(&self) -> impl Iterator<Item = Site<'_>> {
-        operations(&self.function.body)
+        self.function
+            .body
+            .all_operations()
             .into_iter()
             .filter(|o| o.name != "const")
             .map(|operation| Site { scope: self, operation })
@@ -129,19 +131,6 @@ impl<'a> Scope<'a> {
             None => value.as_tensor().cloned(),
         }
     }
-}
-
-/// Every operation, those of nested blocks behind the one that holds them.
-pub(crate) fn operations(block: &Block) -> Vec<&Operation> {
-    let mut found = Vec::new();
-    let mut open: Vec<&Operation> = block.operations.iter().rev().collect();
-    while let Some(operation) = open.pop() {
-        found.push(operation);
-        for nested in operation.blocks.iter().rev() {
-            open.extend(nested.operations.iter().rev());
-        }
-    }
-    found
 }
 
 /// One operation and where it stands.

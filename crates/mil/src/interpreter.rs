@@ -59,17 +59,16 @@ impl Interpreter {
     pub fn new(function: &Function, weights: &Weights) -> Result<Self, Vec<Diagnostic>> {
         let mut problems = Vec::new();
         let known = Constants::of(function);
-        let mut check = |operation: &Operation| {
+        for operation in function.body.all_operations() {
             if OWN.contains(&operation.name.as_str()) || operation.name == "const" {
-                return;
+                continue;
             }
             if let Err(refusal @ (Refusal::Invalid(_) | Refusal::Unsupported(_))) =
                 interpret(function, &known, operation)
             {
                 problems.push(diagnostic(function, operation, refusal.into_message()));
             }
-        };
-        each_operation(&function.body, &mut check);
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -94,9 +93,9 @@ impl Interpreter {
     /// Constants that are not in the weights; nothing has changed then.
     pub fn update_weights(&mut self, weights: &Weights) -> Result<(), Vec<Diagnostic>> {
         let (mut constants, mut problems) = (Vec::new(), Vec::new());
-        each_operation(&self.body, &mut |operation| {
+        for operation in self.body.all_operations() {
             let (Some(value), [output]) = (operation.const_value(), &operation.outputs[..]) else {
-                return;
+                continue;
             };
             if matches!(value.data, Data::Tensor(_) | Data::Blob { .. }) {
                 match weights.resolve(value) {
@@ -106,7 +105,7 @@ impl Interpreter {
                     }
                 }
             }
-        });
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -114,12 +113,9 @@ impl Interpreter {
             self.set(*id, tensor.clone());
         }
         // What is unpacked from constants is unpacked once.
-        let mut packed = Vec::new();
-        each_operation(&self.body, &mut |operation| {
-            if operation.name.starts_with("constexpr_") {
-                packed.push(operation.clone());
-            }
-        });
+        let packed = self.body.all_operations().into_iter();
+        let packed: Vec<Operation> =
+            packed.filter(|o| o.name.starts_with("constexpr_")).cloned().collect();
         for operation in &packed {
             self.compute(operation, &mut |_, _| {})
                 .map_err(|message| vec![diagnostic(&self.function, operation, message)])?;
@@ -423,13 +419,6 @@ impl List {
         }
         self.items[at] = Some(item);
         Ok(())
-    }
-}
-
-fn each_operation(block: &Block, visit: &mut dyn FnMut(&Operation)) {
-    for operation in &block.operations {
-        visit(operation);
-        operation.blocks.iter().for_each(|b| each_operation(b, visit));
     }
 }
 

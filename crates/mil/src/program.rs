@@ -227,6 +227,21 @@ pub struct Block {
     pub results: Vec<ValueId>,
 }
 
+impl Block {
+    /// Every operation, those of nested blocks behind the one that holds them.
+    pub fn all_operations(&self) -> Vec<&Operation> {
+        let mut found = Vec::new();
+        let mut open: Vec<&Operation> = self.operations.iter().rev().collect();
+        while let Some(operation) = open.pop() {
+            found.push(operation);
+            for nested in operation.blocks.iter().rev() {
+                open.extend(nested.operations.iter().rev());
+            }
+        }
+        found
+    }
+}
+
 /// One operation, as written. For its meaning see [`crate::Op`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {

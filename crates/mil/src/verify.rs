@@ -2,10 +2,10 @@
 //!
 //! Checked: function and value names are identifiers and unique where they are visible; functions
 //! are named once; values are defined before they are used, along nested blocks; results are
-//! defined; parameters have sizes that memory could hold; op names exist in MIL; operations fit their op's signature and their outputs are what
-//! inference says; constants hold as many elements of the type they declare; states are function
-//! parameters that only `read_state` and `write_state` touch; in-place pairs join a result to a
-//! parameter of the same type.
+//! defined; parameters have sizes that memory could hold; op names exist in MIL; operations fit
+//! their op's signature and their outputs are what inference says; constants hold as many elements
+//! of the type they declare; states are function parameters that only `read_state` and
+//! `write_state` touch; in-place pairs join a result to a parameter of the same type.
 //!
 //! Not checked: the arguments of ops that have no [`crate::Op`] (`lstm`, `while_loop`, the
 //! `constexpr_` family, …), of ops whose operands have sizes unknown before running, or whose
@@ -72,7 +72,7 @@ pub fn verify_weights(program: &Program, weights: &Weights) -> Vec<Diagnostic> {
     }
     let mut diagnostics = Vec::new();
     for function in &program.functions {
-        for_each_operation(&function.body, &mut |operation| {
+        for operation in function.body.all_operations() {
             let mut found = Vec::new();
             operation.attributes.values().for_each(|v| blobs(v, &mut found));
             literals(operation).for_each(|(_, v)| blobs(v, &mut found));
@@ -85,16 +85,9 @@ pub fn verify_weights(program: &Program, weights: &Weights) -> Vec<Diagnostic> {
                     });
                 }
             }
-        });
+        }
     }
     diagnostics
-}
-
-fn for_each_operation<'a>(block: &'a Block, visit: &mut impl FnMut(&'a Operation)) {
-    for operation in &block.operations {
-        visit(operation);
-        operation.blocks.iter().for_each(|b| for_each_operation(b, visit));
-    }
 }
 
 fn literals(operation: &Operation) -> impl Iterator<Item = (&str, &Value)> {
@@ -244,7 +237,7 @@ impl<'a> Check<'a> {
         let is_state = |check: &Self, id: ValueId| {
             check.exists(id) && matches!(check.function.ty(id), Type::State(_))
         };
-        for_each_operation(&self.function.body, &mut |operation| {
+        for operation in self.function.body.all_operations() {
             for &id in &operation.outputs {
                 if is_state(self, id) {
                     self.report_at(operation, "a state must be a function parameter".to_owned());
@@ -265,7 +258,7 @@ impl<'a> Check<'a> {
                     }
                 }
             }
-        });
+        }
         for &id in &self.function.body.results {
             if is_state(self, id) {
                 let name = self.function.value_name(id);
@@ -309,28 +302,20 @@ impl<'a> Check<'a> {
     }
 
     fn values_exist(&self) -> bool {
-        let mut all = true;
-        for_each_operation(&self.function.body, &mut |operation| {
-            all &= operation
-                .operands()
-                .chain(operation.outputs.iter().copied())
-                .all(|id| self.exists(id));
-        });
-        all
+        self.function.body.all_operations().into_iter().all(|operation| {
+            operation.operands().chain(operation.outputs.iter().copied()).all(|id| self.exists(id))
+        })
     }
 
     fn meaning(&mut self) {
         let hoisted = hoist_literals(self.function);
         let constants = Constants::of(&hoisted);
-        let mut meant = Vec::new();
-        for_each_operation(&hoisted.body, &mut |operation| {
-            // Hoisting adds constants behind the existing values and changes no order.
-            if operation.outputs.iter().all(|id| id.index() < self.function.values.len()) {
-                meant.push(operation);
-            }
-        });
-        let mut meant = meant.into_iter();
-        for_each_operation(&self.function.body, &mut |operation| {
+        // Hoisting adds constants behind the existing values and changes no order.
+        let is_written = |operation: &&Operation| {
+            operation.outputs.iter().all(|id| id.index() < self.function.values.len())
+        };
+        let mut meant = hoisted.body.all_operations().into_iter().filter(is_written);
+        for operation in self.function.body.all_operations() {
             for (name, value) in literals(operation) {
                 if let Err(message) = constant(value) {
                     self.report_at(operation, format!("argument `{name}`: {message}"));
@@ -344,6 +329,6 @@ impl<'a> Check<'a> {
             {
                 self.report_at(operation, message);
             }
-        });
+        }
     }
 }

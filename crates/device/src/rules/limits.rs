@@ -2,7 +2,7 @@
 
 use crate::Severity::{EvalFailure, Refused};
 use crate::rule::RULE;
-use crate::scope::{Check, Hit, Scope, Site, Whole, operations};
+use crate::scope::{Check, Hit, Scope, Site, Whole};
 use crate::{Applies, Confidence, Generation, Rule};
 use orion_mil::ValueId;
 
@@ -83,7 +83,7 @@ pub(super) const RULES: &[Rule] = &[
         evidence: "mil_spec on M4: 3,164 operations load, 3,284 do not; it is the number, not the bytes.",
         check: Check::Function(|scope| {
             let computed = |o: &&&orion_mil::Operation| o.name != "const";
-            let all = operations(&scope.function.body);
+            let all = scope.function.body.all_operations();
             let count = all.iter().filter(computed).count();
             let Some(&value) = scope.function.body.results.first() else { return vec![] };
             if count <= 3164 {

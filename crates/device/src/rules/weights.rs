@@ -2,7 +2,7 @@
 
 use crate::Severity::{Refused, SilentWrongData};
 use crate::rule::RULE;
-use crate::scope::{Check, Whole, operations};
+use crate::scope::{Check, Whole};
 use crate::{Applies, Confidence, Rule};
 use orion_mil::{Data, Program, verify_weights};
 
@@ -74,7 +74,7 @@ pub(super) struct Blob<'a> {
 pub(super) fn blobs(program: &Program) -> Vec<Blob<'_>> {
     let mut found = Vec::new();
     for function in &program.functions {
-        for operation in operations(&function.body) {
+        for operation in function.body.all_operations() {
             for value in operation.attributes.values() {
                 if let Data::Blob { file, offset } = &value.data {
                     let place = crate::lint::place(function, operation);

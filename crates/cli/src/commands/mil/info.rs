@@ -5,7 +5,7 @@ use crate::failure::Result;
 use crate::printer::Printer;
 use orion_mil::blob::declared_weight_bytes;
 use orion_mil::package::load_program_with_sizes;
-use orion_mil::{Block, Dialect, Function, Program, Type, ValueId, flexible_inputs};
+use orion_mil::{Dialect, Function, Program, Type, ValueId, flexible_inputs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -41,14 +41,10 @@ fn ports(function: &Function) -> Vec<(&'static str, ValueId)> {
 
 /// How often each op is there, nested blocks included; the most frequent first.
 fn histogram(function: &Function) -> Vec<(&str, usize)> {
-    fn count<'a>(block: &'a Block, counts: &mut BTreeMap<&'a str, usize>) {
-        for operation in &block.operations {
-            *counts.entry(&operation.name).or_default() += 1;
-            operation.blocks.iter().for_each(|block| count(block, counts));
-        }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for operation in function.body.all_operations() {
+        *counts.entry(&operation.name).or_default() += 1;
     }
-    let mut counts = BTreeMap::new();
-    count(&function.body, &mut counts);
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|&(name, count)| (std::cmp::Reverse(count), name));
     counts
