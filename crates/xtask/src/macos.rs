@@ -3,7 +3,7 @@
 //! The result is an executable that only a Mac can run. Frameworks are named to the linker by
 //! stubs of a few lines; their symbols are looked up when the program starts.
 
-use crate::toolchain::{cargo, directory, install_toolchain, run};
+use crate::toolchain::{cargo, directory, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -36,11 +36,10 @@ const FAST: [&str; 8] = [
 
 /// Lints and links `orion`; returns where the executable is.
 pub(crate) fn macos() -> Result<PathBuf, String> {
-    install_toolchain()?;
     let linker = linker()?;
     let lint = ["--package", "orion", "--package", "orion-ane", "--", "-D", "warnings"];
-    run(cargo("clippy", TARGET).args(FAST).args(lint), "linting for macOS")?;
-    let mut build = cargo("build", TARGET);
+    run(cargo("clippy", TARGET)?.args(FAST).args(lint), "linting for macOS")?;
+    let mut build = cargo("build", TARGET)?;
     build
         .args(FAST)
         .args(["--package", "orion"])

@@ -8,7 +8,6 @@ mod estimate;
 #[cfg(unix)]
 mod macos;
 mod residency_cases;
-#[cfg(unix)]
 mod toolchain;
 
 use residency_cases::{Case, read_cases};
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        ["arm"] => arm::test(),
+        ["arm"] => arm::arm(),
         ["score", "residency", "--cases", file] => residency(Path::new(file)),
         ["score"] => Ok(table(None)),
         ["score", "--cases", file] => right_of(Path::new(file)).map(|r| table(Some((r.0, r.1)))),
