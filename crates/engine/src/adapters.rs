@@ -1,7 +1,7 @@
 //! Adapters that are loaded beside a model, and the surfaces that bind them.
 
 use crate::Result;
-use crate::artifact::of_models;
+use crate::load::of_models;
 use orion_models::{Adapter, AdapterShape, LinearLayer, Network, matrix_names, program_name};
 use orion_runtime::{Bindings, Layout, Surface};
 use orion_tensor::DType;
