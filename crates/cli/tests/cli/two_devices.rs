@@ -231,6 +231,13 @@ fn devices_that_cannot_train_together_are_refused() {
     }
     let ran = place.line("train --recipe gulfwide --data tokens.bin");
     assert!(ran.stderr.contains("recipes are stories110m, golfwide, qwen3-0.6b"), "{ran}");
+    place.write("examples.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" sat\"}\n");
+    let ran = place.line(
+        "train --init tiny.toml --data examples.jsonl --tokenizer tokenizer.json --seq 16 --steps 1 \
+         --out no -d cpu+cpu",
+    );
+    assert_eq!(ran.code, 2, "{ran}");
+    assert!(ran.stderr.contains("examples are trained on one device only"), "{ran}");
 }
 
 #[test]
