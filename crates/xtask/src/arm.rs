@@ -7,7 +7,7 @@ use crate::toolchain::{cargo, install, run};
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
 /// What links for Arm and runs the result, and a file of each package.
-const PACKAGES: [(&str, &str); 3] = [
+pub(crate) const PACKAGES: [(&str, &str); 3] = [
     ("gcc-aarch64-linux-gnu", "/usr/bin/aarch64-linux-gnu-gcc"),
     ("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/lib/libc.so.6"),
     ("qemu-user", "/usr/bin/qemu-aarch64"),

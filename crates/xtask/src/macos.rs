@@ -3,7 +3,7 @@
 //! The result is an executable that only a Mac can run. Frameworks are named to the linker by
 //! stubs of a few lines; their symbols are looked up when the program starts.
 
-use crate::toolchain::{cargo, directory, run};
+use crate::toolchain::{cargo, directory, install, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -52,13 +52,18 @@ pub(crate) fn macos() -> Result<PathBuf, String> {
     Ok(executable)
 }
 
-/// A script that links with zig and the stubs.
-fn linker() -> Result<PathBuf, String> {
+/// A script that links with zig, which is installed where it is missing, and the stubs.
+pub(crate) fn linker() -> Result<PathBuf, String> {
     let tools = directory().join("macos-linker");
     let python = tools.join("venv/bin/python");
     let ready = Command::new(&python).args(["-c", "import ziglang"]).output();
     if !ready.is_ok_and(|o| o.status.success()) {
         let venv = tools.join("venv");
+        install(&[("python3", "/usr/bin/python3")])?;
+        let has_pip = Command::new("python3").args(["-c", "import ensurepip"]).output();
+        if !has_pip.is_ok_and(|o| o.status.success()) {
+            install(&[("python3-venv", "/usr/share/doc/python3-venv")])?;
+        }
         run(
             Command::new("python3").args(["-m", "venv"]).arg(&venv),
             "making a Python environment",

@@ -2,6 +2,7 @@
 //! operation, and how far its estimated times are from published measurements.
 //! `cargo xtask arm`: the CPU device tested for 64-bit Arm on an x86-64 machine.
 //! `cargo xtask macos`: the program for Macs, made on Linux.
+//! `cargo xtask tools`: installs what the last two need, and nothing else.
 
 mod arm;
 mod estimate;
@@ -31,7 +32,8 @@ const USAGE: &str = "usage: cargo xtask score [--cases FILE.tsv]
        cargo xtask score residency --cases FILE.tsv
        cargo xtask score estimate [--write FILE.md]
        cargo xtask arm
-       cargo xtask macos";
+       cargo xtask macos
+       cargo xtask tools";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 fn main() -> ExitCode {
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
             let page = estimate::score().1;
             std::fs::write(file, page).map(|()| String::new()).map_err(|e| format!("{file}: {e}"))
         }
+        #[cfg(unix)]
+        ["tools"] => tools(),
         #[cfg(unix)]
         ["macos"] => macos::macos().map(|file| format!("{}\n", file.display())),
         _ => {
@@ -64,6 +68,14 @@ fn main() -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+/// Installs what `arm` and `macos` need, so that a failure of theirs is one of the project.
+#[cfg(unix)]
+fn tools() -> Result<String, String> {
+    toolchain::install(&[&arm::PACKAGES[..], &toolchain::PACKAGES[..]].concat())?;
+    let linker = macos::linker()?;
+    Ok(format!("the linker for macOS is {}\n", linker.display()))
 }
 
 /// How many of the cases in a file are told rightly, of how many, and the others.
