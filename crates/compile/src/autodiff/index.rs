@@ -3,7 +3,7 @@
 
 use super::backward::{Backward, Refusal};
 use orion_mil::op::{Binary, ScatterMode};
-use orion_mil::{Op, ValueId};
+use orion_mil::{Builder, Op, ValueId};
 use orion_tensor::{DType, Tensor, element_count};
 
 impl Backward {
@@ -120,53 +120,26 @@ impl Backward {
         mode: ScatterMode,
         g: ValueId,
     ) -> Result<(), Refusal> {
-        let shape = self.shape(data);
-        let g = self.full(g, &shape);
-        match mode {
-            ScatterMode::Add | ScatterMode::Sub => self.contribute(data, g),
-            ScatterMode::Update => {
-                if self.wants(data) {
-                    let zeros = self.zeros_like(updates);
-                    let gradient = self.builder.push(&Op::Scatter {
-                        data: g,
-                        indices,
-                        updates: zeros,
-                        axis,
-                        mode,
-                    });
-                    self.contribute(data, gradient);
-                }
-            }
-            _ => return Err(unsupported_mode(mode)),
-        }
-        if self.wants(updates) {
-            let mut gradient = self.builder.gather(g, indices, axis);
-            if mode == ScatterMode::Sub {
-                gradient = self.builder.scale(gradient, -1.0);
-            }
-            if mode == ScatterMode::Update {
-                // Of updates to one position the last counts: number them, and see who stays.
-                let index_shape = self.shape(indices);
-                let count = element_count(&index_shape);
-                let numbers: Vec<i32> = (0..count as i32).collect();
-                let b = &mut self.builder;
-                let numbers = b.constant(Tensor::from_slice(&index_shape, &numbers));
-                let none = b.fill(DType::I32, &[shape[axis]], -1.0);
-                let last =
-                    b.push(&Op::Scatter { data: none, indices, updates: numbers, axis: 0, mode });
-                let winner = b.gather(last, indices, 0);
-                let wins = b.binary(Binary::Equal, winner, numbers);
-                // Shape of updates: data[..axis] ++ indices ++ data[axis + 1..].
-                let mut aligned = vec![1; axis];
-                aligned.extend(&index_shape);
-                aligned.resize(shape.len() - 1 + index_shape.len(), 1);
-                let wins = b.reshape(wins, &aligned);
-                let zero = b.number(gradient, 0.0);
-                gradient = b.select(wins, gradient, zero);
-            }
-            self.contribute(updates, gradient);
-        }
-        Ok(())
+        let put = |b: &mut Builder, data, updates| {
+            b.push(&Op::Scatter { data, indices, updates, axis, mode })
+        };
+        let take = |b: &mut Builder, data| b.gather(data, indices, axis);
+        let (shape, index_shape) = (self.shape(data), self.shape(indices));
+        self.scattered(data, updates, mode, g, &put, &take, &|b| {
+            let count = element_count(&index_shape);
+            let numbers: Vec<i32> = (0..count as i32).collect();
+            let numbers = b.constant(Tensor::from_slice(&index_shape, &numbers));
+            let none = b.fill(DType::I32, &[shape[axis]], -1.0);
+            let last =
+                b.push(&Op::Scatter { data: none, indices, updates: numbers, axis: 0, mode });
+            let winner = b.gather(last, indices, 0);
+            let wins = b.binary(Binary::Equal, winner, numbers);
+            // Shape of updates: data[..axis] ++ indices ++ data[axis + 1..].
+            let mut aligned = vec![1; axis];
+            aligned.extend(&index_shape);
+            aligned.resize(shape.len() - 1 + index_shape.len(), 1);
+            b.reshape(wins, &aligned)
+        })
     }
 
     pub(super) fn scatter_along_axis(
@@ -178,6 +151,41 @@ impl Backward {
         mode: ScatterMode,
         g: ValueId,
     ) -> Result<(), Refusal> {
+        let put = |b: &mut Builder, data, updates| {
+            b.push(&Op::ScatterAlongAxis { data, indices, updates, axis, mode })
+        };
+        let take = |b: &mut Builder, data| b.gather_along_axis(data, indices, axis);
+        let (shape, index_shape) = (self.shape(data), self.shape(indices));
+        self.scattered(data, updates, mode, g, &put, &take, &|b| {
+            // A number for each position of the axis.
+            let count = index_shape[axis];
+            let mut aligned = vec![1; index_shape.len()];
+            aligned[axis] = count;
+            let numbers: Vec<i32> = (0..count as i32).collect();
+            let numbers = b.constant(Tensor::from_slice(&aligned, &numbers));
+            let mut reps = index_shape.clone();
+            reps[axis] = 1;
+            let numbers = b.tile(numbers, &reps);
+            let none = b.fill(DType::I32, &shape, -1.0);
+            let last = put(b, none, numbers);
+            let winner = take(b, last);
+            b.binary(Binary::Equal, winner, numbers)
+        })
+    }
+
+    /// The backward pass of an operation that `put`s updates where `take` takes them from.
+    /// `wins` says which updates stay when several go to one position: the last of them.
+    #[expect(clippy::too_many_arguments, reason = "an operation, its gradient and its inverse")]
+    fn scattered(
+        &mut self,
+        data: ValueId,
+        updates: ValueId,
+        mode: ScatterMode,
+        g: ValueId,
+        put: &dyn Fn(&mut Builder, ValueId, ValueId) -> ValueId,
+        take: &dyn Fn(&mut Builder, ValueId) -> ValueId,
+        wins: &dyn Fn(&mut Builder) -> ValueId,
+    ) -> Result<(), Refusal> {
         let shape = self.shape(data);
         let g = self.full(g, &shape);
         match mode {
@@ -185,45 +193,20 @@ impl Backward {
             ScatterMode::Update => {
                 if self.wants(data) {
                     let zeros = self.zeros_like(updates);
-                    let gradient = self.builder.push(&Op::ScatterAlongAxis {
-                        data: g,
-                        indices,
-                        updates: zeros,
-                        axis,
-                        mode,
-                    });
+                    let gradient = put(&mut self.builder, g, zeros);
                     self.contribute(data, gradient);
                 }
             }
             _ => return Err(unsupported_mode(mode)),
         }
         if self.wants(updates) {
-            let mut gradient = self.builder.gather_along_axis(g, indices, axis);
+            let b = &mut self.builder;
+            let mut gradient = take(b, g);
             if mode == ScatterMode::Sub {
-                gradient = self.builder.scale(gradient, -1.0);
+                gradient = b.scale(gradient, -1.0);
             }
             if mode == ScatterMode::Update {
-                // As above, with a number per position of the axis.
-                let index_shape = self.shape(indices);
-                let b = &mut self.builder;
-                let count = index_shape[axis];
-                let mut aligned = vec![1; index_shape.len()];
-                aligned[axis] = count;
-                let numbers: Vec<i32> = (0..count as i32).collect();
-                let numbers = b.constant(Tensor::from_slice(&aligned, &numbers));
-                let mut reps = index_shape.clone();
-                reps[axis] = 1;
-                let numbers = b.tile(numbers, &reps);
-                let none = b.fill(DType::I32, &shape, -1.0);
-                let last = b.push(&Op::ScatterAlongAxis {
-                    data: none,
-                    indices,
-                    updates: numbers,
-                    axis,
-                    mode,
-                });
-                let winner = b.gather_along_axis(last, indices, axis);
-                let wins = b.binary(Binary::Equal, winner, numbers);
+                let wins = wins(b);
                 let zero = b.number(gradient, 0.0);
                 gradient = b.select(wins, gradient, zero);
             }
