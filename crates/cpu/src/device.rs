@@ -1,7 +1,7 @@
 //! The device `cpu`: compiles a program to a plan, and runs plans.
 #![expect(unsafe_code, reason = "computes pointers into the arena and into bound surfaces")]
 
-use crate::interpreted::Interpreted;
+use crate::interpreted::{Interpreted, main_function};
 use crate::kernels::Pointers;
 use crate::kernels::gemm::{Lent, Workspace};
 use crate::kernels::isa::Isa;
@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::steps::Context;
 use orion_mil::typed::{analyze, is_static};
-use orion_mil::{Diagnostic, Function, Program, Weights, runnable, verify};
+use orion_mil::{Diagnostic, Function, Program, Weights};
 use orion_runtime::{
     Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature, StepInfo,
 };
@@ -83,21 +83,13 @@ impl Device for Cpu {
     }
 
     fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
-        let invalid =
-            |diagnostics| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, diagnostics);
-        let problems = verify(program);
-        if !problems.is_empty() {
-            return Err(invalid(problems));
-        }
-        let main = program
-            .main()
-            .ok_or_else(|| Error::new(ErrorKind::InvalidProgram, NAME, "no function `main`"))?;
-        let function = runnable(main);
+        let function = main_function(program, NAME)?;
         if !is_static(&function) {
             let program = Interpreted::new(&function, weights, self.precision, NAME)?;
             return Ok(Box::new(program));
         }
-        let ops = analyze(&function).map_err(invalid)?;
+        let ops = analyze(&function)
+            .map_err(|d| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, d))?;
         let signature = Signature::dense(&function, NAME)?;
         let plan =
             plan(&function, &ops, &signature, weights, self.precision).map_err(|problems| {

@@ -2,9 +2,24 @@
 //! another, each given its meaning when it is reached.
 
 use crate::Precision;
-use orion_mil::{Diagnostic, Function, Interpreter, ValueId, Weights};
+use orion_mil::{Diagnostic, Function, Interpreter, Program, ValueId, Weights, runnable, verify};
 use orion_runtime::{Bindings, Bound, Error, ErrorKind, Executable, PortKind, Signature};
 use orion_tensor::Tensor;
+
+/// The function that a device runs.
+///
+/// # Errors
+/// When the program is not valid, or has no `main`.
+pub(crate) fn main_function(program: &Program, device: &str) -> Result<Function, Error> {
+    let problems = verify(program);
+    if !problems.is_empty() {
+        return Err(Error::with_diagnostics(ErrorKind::InvalidProgram, device, problems));
+    }
+    let main = program
+        .main()
+        .ok_or_else(|| Error::new(ErrorKind::InvalidProgram, device, "no function `main`"))?;
+    Ok(runnable(main))
+}
 
 /// A program that is interpreted.
 pub(crate) struct Interpreted {

@@ -4,12 +4,11 @@
 //! compared with, so it has nothing in it that would have to be compared with something else.
 
 use crate::Precision;
-use crate::interpreted::Interpreted;
+use crate::interpreted::{Interpreted, main_function};
 use orion_mil::evaluate::evaluate;
 use orion_mil::typed::{analyze, is_static};
 use orion_mil::{
     Block, Diagnostic, Function, Op, Operation, Program, TensorType, ValueId, Weights, fold,
-    runnable, verify,
 };
 use orion_runtime::{Bindings, Bound, Device, Error, ErrorKind, Executable, PortKind, Signature};
 use orion_tensor::Tensor;
@@ -63,21 +62,13 @@ impl Device for RoundingReference {
     }
 
     fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error> {
-        let invalid =
-            |diagnostics| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, diagnostics);
-        let problems = verify(program);
-        if !problems.is_empty() {
-            return Err(invalid(problems));
-        }
-        let main = program
-            .main()
-            .ok_or_else(|| Error::new(ErrorKind::InvalidProgram, NAME, "no function `main`"))?;
-        let function = runnable(main);
+        let function = main_function(program, NAME)?;
         if !is_static(&function) {
             let program = Interpreted::new(&function, weights, self.precision, NAME)?;
             return Ok(Box::new(program));
         }
-        let ops = analyze(&function).map_err(invalid)?;
+        let ops = analyze(&function)
+            .map_err(|d| Error::with_diagnostics(ErrorKind::InvalidProgram, NAME, d))?;
         let signature = Signature::dense(&function, NAME)?;
         let output_types = known_types(&function)?;
         let constants = resolve(&function, &ops, weights)?;
