@@ -12,6 +12,7 @@ mod json;
 mod llama2c;
 mod merge;
 mod parts;
+mod score;
 mod sentencepiece;
 mod splitter;
 mod stream;

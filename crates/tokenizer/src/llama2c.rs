@@ -1,6 +1,7 @@
 //! `tokenizer.bin` of llama2.c: SentencePiece-like pieces with scores.
 
 use crate::merge::merge;
+use crate::score::Score;
 use crate::{Error, ErrorKind, Result};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,24 +16,6 @@ const FIRST_BYTE: u32 = 3;
 const MAX_PIECE_BYTES: u32 = 1 << 16;
 /// Pairs at or below this score are never merged.
 const MIN_SCORE: f32 = -1e10;
-
-/// A score that can be compared: finite, and both zeros are equal.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Score(f32);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal)
-    }
-}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Llama2c {

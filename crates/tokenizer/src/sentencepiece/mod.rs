@@ -7,6 +7,7 @@ mod unigram;
 pub(crate) use proto::{Algorithm, ModelFile, PieceKind, PieceRow};
 
 use crate::merge::merge;
+use crate::score::Score;
 use crate::trie::Trie;
 use crate::{Error, ErrorKind, Result};
 use normalizer::{Normalizer, SPACE, character_length};
@@ -313,24 +314,6 @@ fn bpe(ids: &HashMap<Box<[u8]>, u32>) -> Method {
         neighbours[usize::from(pair[0])][usize::from(pair[1])] = true;
     }
     Method::Bpe { longest_piece: ids.keys().map(|p| p.len()).max().unwrap_or(0), neighbours }
-}
-
-/// A score that can be compared: finite, and both zeros are equal.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Score(f32);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal)
-    }
 }
 
 /// The merging of one text.
