@@ -3,7 +3,7 @@
 
     check_adapters.py ORION
 
-ORION is the program. For GPT-2, Llama and Qwen3: `orion finetune` trains an adapter, PEFT loads it,
+ORION is the program. For GPT-2, Llama, Qwen2 and Qwen3: `orion finetune` trains an adapter, PEFT loads it,
 and its logits are compared with those of the model that `orion fuse` wrote, and its loss with that
 of `orion eval --adapter`; then PEFT writes adapters with patterns, regular expressions and
 rank-stabilized factors, and `orion eval --adapter` and `orion fuse` are compared again. Ends with 1
@@ -22,7 +22,8 @@ try:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import (AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig,
-                              LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+                              LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                              Qwen3ForCausalLM)
 except ImportError as error:
     print(f"SKIPPED: PEFT cannot be loaded ({error}); pip install torch transformers peft")
     sys.exit(0)
@@ -37,6 +38,7 @@ MODELS = {
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=48, n_layer=3,
                                                n_head=4, n_positions=64)),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True)),
 }
 

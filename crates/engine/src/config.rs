@@ -147,7 +147,7 @@ pub const DOCUMENTATION: &[(&str, &str)] = &[
         "model.weights",
         "Weights to start from: a path that `orion run` takes. Empty starts from random weights of the sizes below.",
     ),
-    ("model.family", "Kind of network: llama, qwen3, gpt2, golf-baseline or golfwide."),
+    ("model.family", "Kind of network: llama, qwen2, qwen3, gpt2, golf-baseline or golfwide."),
     ("model.vocab_size", "Number of token ids."),
     ("model.hidden_size", "Width of the residual stream, in channels."),
     ("model.intermediate_size", "Width of the MLP, in channels."),
@@ -166,8 +166,17 @@ pub const DOCUMENTATION: &[(&str, &str)] = &[
         "model.rope_theta",
         "Base of the rotary frequencies; gpt2, whose positions are learned, has none.",
     ),
+    (
+        "model.rope_scaling",
+        "What is done to these frequencies, written as in a config.json: {\"rope_type\": \"linear\", \"factor\": 2.0}. Empty for nothing.",
+    ),
     ("model.norm_epsilon", "Added to the mean square in RMSNorm, to the variance in LayerNorm."),
     ("model.tied", "Whether the classifier is the embedding; always for golfwide."),
+    (
+        "model.attention_bias",
+        "For llama and qwen3: whether the projections of attention have biases; qwen2 has three always.",
+    ),
+    ("model.mlp_bias", "For llama: whether the projections of the MLP have biases."),
     ("model.logit_softcap", "For golf-baseline: logits stay between this and its negative."),
     (
         "model.head_map",

@@ -8,7 +8,10 @@ use orion_formats::gguf::{self, TensorKind, Value};
 use orion_formats::{ConfigFile, llama2c, llmc, rope_half_to_interleaved, safetensors};
 use orion_mil::bundle::Bundle;
 use orion_mil::package::save_mlpackage;
-use orion_models::{Network, StepShape, gguf_name, meta_name};
+use orion_models::{
+    FREQUENCY_DIVISORS, LlamaConfig, Network, Qwen2Config, Qwen3Config, RopeScaling, StepShape,
+    gguf_name, interleaved_heads, meta_name,
+};
 use orion_tensor::{DType, Tensor};
 use orion_tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -192,7 +195,7 @@ fn write_safetensors(
         ids => ids.to_vec(),
     };
     match &mut config {
-        ConfigFile::Llama(c) | ConfigFile::Qwen3(c) => {
+        ConfigFile::Llama(c) | ConfigFile::Qwen2(c) | ConfigFile::Qwen3(c) => {
             c.dtype = Some(name.to_owned());
             c.bos_token_id = bos;
             c.eos_token_ids = eos;
@@ -273,7 +276,7 @@ fn write_gguf(
     if let Some(template) = companions.template {
         keys.push(("tokenizer.chat_template".into(), Value::Text(template.to_owned())));
     }
-    let mut entries = Vec::new();
+    let mut entries: Vec<gguf::Entry> = divisors_entry(network).into_iter().collect();
     for spec in network.parameters() {
         let mut tensor = model.parameters[&spec.name].clone();
         if let Some(heads) = interleaved_heads(network, &spec.name) {
@@ -305,19 +308,20 @@ fn kind_of(dtype: DType) -> TensorKind {
     }
 }
 
-/// The heads of a projection whose rows GGUF wants in the interleaved order of rotary positions.
-fn interleaved_heads(network: &Network, parameter: &str) -> Option<usize> {
-    let Network::Llama(config) = network else { return None };
-    if parameter.ends_with("self_attn.q_proj.weight") {
-        return Some(config.n_heads);
-    }
-    parameter.ends_with("self_attn.k_proj.weight").then_some(config.n_kv_heads)
-}
-
 fn network_keys(network: &Network) -> Result<Vec<(String, Value)>> {
+    let mut scaling = Vec::new();
     let (architecture, sizes, numbers) = match network {
-        Network::Llama(c) | Network::Qwen3(orion_models::Qwen3Config(c)) => {
+        Network::Llama(c) | Network::Qwen2(Qwen2Config(c)) | Network::Qwen3(Qwen3Config(c)) => {
             let is_llama = matches!(network, Network::Llama(_));
+            let name = match network {
+                Network::Llama(_) => "llama",
+                Network::Qwen2(_) => "qwen2",
+                _ if c.attention_bias => {
+                    return Err(refuse("GGUF has no place for biases of a Qwen3's attention"));
+                }
+                _ => "qwen3",
+            };
+            scaling = scaling_keys(c, is_llama)?;
             let mut sizes = vec![
                 ("vocab_size", c.vocab_size),
                 ("context_length", c.max_positions),
@@ -336,7 +340,7 @@ fn network_keys(network: &Network) -> Result<Vec<(String, Value)>> {
                 ("attention.layer_norm_rms_epsilon", c.norm_epsilon),
                 ("rope.freq_base", c.rope_theta),
             ];
-            (if is_llama { "llama" } else { "qwen3" }, sizes, numbers)
+            (name, sizes, numbers)
         }
         Network::Gpt2(c) => {
             let sizes = vec![
@@ -349,8 +353,9 @@ fn network_keys(network: &Network) -> Result<Vec<(String, Value)>> {
             ("gpt2", sizes, vec![("attention.layer_norm_epsilon", c.norm_epsilon)])
         }
         _ => {
-            return Err(refuse("GGUF knows no network of this family")
-                .hint("Llama, Qwen3 and GPT-2 can be written; safetensors takes every network"));
+            return Err(refuse("GGUF knows no network of this family").hint(
+                "Llama, Qwen2, Qwen3 and GPT-2 can be written; safetensors takes every network",
+            ));
         }
     };
     let mut keys = vec![
@@ -361,10 +366,71 @@ fn network_keys(network: &Network) -> Result<Vec<(String, Value)>> {
         let size = u32::try_from(size).map_err(|_| refuse(format!("{name} is {size}")))?;
         keys.push((format!("{architecture}.{name}"), Value::U32(size)));
     }
-    for (name, number) in numbers {
-        keys.push((format!("{architecture}.{name}"), Value::F32(number as f32)));
+    let numbers = numbers.into_iter().map(|(name, number)| (name, Value::F32(number as f32)));
+    for (name, value) in numbers.chain(scaling) {
+        keys.push((format!("{architecture}.{name}"), value));
     }
     Ok(keys)
+}
+
+/// What is done to the frequencies of rotary positions, where keys say it.
+fn scaling_keys(config: &LlamaConfig, is_llama: bool) -> Result<Vec<(&'static str, Value)>> {
+    let number = |value: f64| Value::F32(value as f32);
+    let kind = |name: &str| ("rope.scaling.type", Value::Text(name.to_owned()));
+    match &config.rope_scaling {
+        None => Ok(Vec::new()),
+        Some(RopeScaling::Linear { factor }) => {
+            Ok(vec![kind("linear"), ("rope.scaling.factor", number(*factor))])
+        }
+        Some(RopeScaling::Yarn { truncate: false, .. }) => Err(refuse(
+            "the bounds of YaRN's rotary positions are not rounded (truncate is false), which a \
+             GGUF file cannot say",
+        )),
+        Some(RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings: original,
+            beta_fast,
+            beta_slow,
+            attention_factor,
+            ..
+        }) => {
+            let original = u32::try_from(*original);
+            let original = original.map_err(|_| refuse("the original context is too long"))?;
+            let mut keys = vec![
+                kind("yarn"),
+                ("rope.scaling.factor", number(*factor)),
+                ("rope.scaling.original_context_length", Value::U32(original)),
+            ];
+            let change = attention_factor / RopeScaling::yarn_attention_factor(*factor);
+            for (name, value, usual) in [
+                ("rope.scaling.attn_factor", change, 1.0),
+                ("rope.scaling.yarn_beta_fast", *beta_fast, 32.0),
+                ("rope.scaling.yarn_beta_slow", *beta_slow, 1.0),
+            ] {
+                if value != usual {
+                    keys.push((name, number(value)));
+                }
+            }
+            Ok(keys)
+        }
+        // These are a tensor.
+        Some(RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_)) if is_llama => Ok(Vec::new()),
+        Some(_) => Err(refuse(
+            "each frequency of the rotary positions is scaled otherwise, for which GGUF has a \
+             place in Llama networks only",
+        )),
+    }
+}
+
+/// The tensor that says what is done to each frequency of rotary positions, where it is needed.
+fn divisors_entry(network: &Network) -> Option<gguf::Entry> {
+    let Network::Llama(config) = network else { return None };
+    let Some(RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_)) = config.rope_scaling else {
+        return None;
+    };
+    let divisors: Vec<f32> = config.frequency_divisors().iter().map(|&d| d as f32).collect();
+    let tensor = Tensor::from_slice(&[divisors.len()], &divisors);
+    Some(gguf::Entry { name: FREQUENCY_DIVISORS.to_owned(), tensor, kind: TensorKind::F32 })
 }
 
 fn write_llama2c(
@@ -391,6 +457,12 @@ fn write_llama2c(
                 "{what} is {value}; llama2.c has no place for it and takes {wanted}"
             )));
         }
+    }
+    if c.rope_scaling.is_some() {
+        return Err(refuse("rotary positions are scaled, for which llama2.c has no place"));
+    }
+    if c.attention_bias || c.mlp_bias {
+        return Err(refuse("projections have biases, for which llama2.c has no place"));
     }
     let header = llama2c::Header {
         dim: c.hidden_size,

@@ -82,6 +82,9 @@ impl TrainRecipe {
                 rope_theta: 1e4,
                 norm_epsilon: 1e-5,
                 tied: true,
+                rope_scaling: None,
+                attention_bias: false,
+                mlp_bias: false,
             }),
         }
     }

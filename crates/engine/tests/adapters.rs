@@ -229,7 +229,7 @@ fn every_linear_layer_of_every_family_is_adapted() {
 /// Going from one adapter to another compiles nothing, and a batch may mix them.
 #[test]
 fn adapters_are_chosen_for_each_sequence_without_compiling() {
-    for network in networks(48, 64).into_iter().take(3) {
+    for network in networks(48, 64).into_iter().take(4) {
         let model = random_model(network);
         let attention = |module: &str| module.contains("attn");
         let adapters = [

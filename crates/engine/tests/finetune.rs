@@ -36,6 +36,9 @@ fn network() -> Network {
         rope_theta: 1e4,
         norm_epsilon: 1e-5,
         tied: false,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
     })
 }
 

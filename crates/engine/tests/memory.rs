@@ -19,6 +19,9 @@ fn planned_bytes(sequences: usize, length: usize) -> u64 {
         rope_theta: 1e4,
         norm_epsilon: 1e-5,
         tied: true,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
     });
     let mut index = WeightIndex::new();
     network.add_tables(&mut index, length);

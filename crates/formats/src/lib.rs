@@ -31,7 +31,7 @@ pub use gguf::Gguf;
 pub use golf_artifact::GolfArtifact;
 pub use hf_config::{
     ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
-    end_ids_of_generation_config,
+    RopeScaling, end_ids_of_generation_config,
 };
 pub use mapped::{MappedFile, map_file};
 pub use peft::{LoraMatrices, PeftAdapter, PeftConfig, TargetModules};

@@ -3,7 +3,7 @@
 use crate::gpt2::is_transposed_in_files;
 use crate::{
     ConfigError, GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network,
-    Qwen3Config,
+    Qwen2Config, Qwen3Config,
 };
 use orion_formats::{
     ConfigFile, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile, LlamaConfigFile,
@@ -55,6 +55,7 @@ impl Network {
                 tied: c.tie_word_embeddings,
             }),
             ConfigFile::Llama(c) => Self::Llama(llama_of(c)),
+            ConfigFile::Qwen2(c) => Self::Qwen2(Qwen2Config(llama_of(c))),
             ConfigFile::Qwen3(c) => Self::Qwen3(Qwen3Config(llama_of(c))),
         };
         network.validate()?;
@@ -108,6 +109,7 @@ impl Network {
                 eos_token_ids: Vec::new(),
             }),
             Self::Llama(c) => ConfigFile::Llama(file_of(c)),
+            Self::Qwen2(Qwen2Config(c)) => ConfigFile::Qwen2(file_of(c)),
             Self::Qwen3(Qwen3Config(c)) => ConfigFile::Qwen3(file_of(c)),
         }
     }
@@ -135,7 +137,7 @@ impl Network {
                 }
                 (with_prefix("transformer.", &["wte.", "wpe.", "h.", "ln_f."]), c.tied)
             }
-            Self::Llama(c) | Self::Qwen3(Qwen3Config(c)) => {
+            Self::Llama(c) | Self::Qwen2(Qwen2Config(c)) | Self::Qwen3(Qwen3Config(c)) => {
                 if name.ends_with("rotary_emb.inv_freq") {
                     return None;
                 }
@@ -160,6 +162,9 @@ fn llama_of(c: &LlamaConfigFile) -> LlamaConfig {
         rope_theta: c.rope_theta,
         norm_epsilon: c.rms_norm_eps,
         tied: c.tie_word_embeddings,
+        rope_scaling: c.rope_scaling.clone(),
+        attention_bias: c.attention_bias,
+        mlp_bias: c.mlp_bias,
     }
 }
 
@@ -175,6 +180,9 @@ fn file_of(c: &LlamaConfig) -> LlamaConfigFile {
         max_position_embeddings: c.max_positions,
         rms_norm_eps: c.norm_epsilon,
         rope_theta: c.rope_theta,
+        rope_scaling: c.rope_scaling.clone(),
+        attention_bias: c.attention_bias,
+        mlp_bias: c.mlp_bias,
         tie_word_embeddings: c.tied,
         bos_token_id: None,
         eos_token_ids: Vec::new(),

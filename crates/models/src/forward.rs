@@ -2,15 +2,13 @@
 //! what attention looks back on.
 
 use crate::adapter::{LinearLayer, SCALE, matrix_names};
-use crate::{Graph, StepShape, WeightIndex};
+use crate::rotary::{COSINES, Rotary, SINES};
+use crate::{Graph, StepShape};
 use orion_mil::composite::{HeadShape, RotaryPairs};
 use orion_mil::op::Reduction;
 use orion_mil::{Builder, Op, TensorType, ValueId};
-use orion_tensor::{DType, Tensor};
+use orion_tensor::DType;
 use std::ops::{Deref, DerefMut};
-
-const COSINES: &str = "rotary.cosines";
-const SINES: &str = "rotary.sines";
 
 /// What Hugging Face's networks call the layer that gives the logits.
 const CLASSIFIER_MODULE: &str = "lm_head";
@@ -37,38 +35,6 @@ impl AttentionShape {
     /// The shape of a cache of one sequence.
     fn cache(self, context: usize) -> [usize; 4] {
         [self.kv_heads, 1, self.head_dim, context]
-    }
-}
-
-/// How heads are turned by their position.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Rotary {
-    /// Base of the frequencies.
-    pub(crate) theta: f64,
-    /// Channels that turn, all of a head.
-    pub(crate) head_dim: usize,
-    /// Which channels turn together.
-    pub(crate) pairs: RotaryPairs,
-    /// Whether heads turn the other way: `(x₁ cos + x₂ sin, x₂ cos - x₁ sin)`.
-    pub(crate) reversed: bool,
-}
-
-impl Rotary {
-    /// Adds the cosines and sines of positions up to `positions`, `[positions, D/2]`.
-    pub(crate) fn add_tables(self, index: &mut WeightIndex, positions: usize) {
-        let half = self.head_dim / 2;
-        let table = |f: fn(f64) -> f64, sign: f64| {
-            let angle = |position: usize, i: usize| {
-                let exponent = 2.0 * i as f64 / self.head_dim as f64;
-                position as f64 * self.theta.powf(-exponent)
-            };
-            let values: Vec<f32> = (0..positions)
-                .flat_map(|p| (0..half).map(move |i| (sign * f(angle(p, i))) as f32))
-                .collect();
-            Tensor::from_slice(&[positions, half], &values)
-        };
-        index.insert(COSINES, table(f64::cos, 1.0));
-        index.insert(SINES, table(f64::sin, if self.reversed { -1.0 } else { 1.0 }));
     }
 }
 

@@ -2,11 +2,12 @@
 //! half hand their results on to those of the second, every block mixes the residual stream with
 //! the embedding, and norms have no weights. Letters as in [`orion_mil::composite`].
 
-use crate::forward::{AttentionShape, Forward, Rotary};
+use crate::forward::{AttentionShape, Forward};
 use crate::network::{
     Architecture, ConfigError, Initialization, ParameterSpec, check_heads, check_positive,
     check_sizes,
 };
+use crate::rotary::Rotary;
 use orion_mil::ValueId;
 use orion_mil::composite::RotaryPairs;
 use orion_mil::op::Unary;
@@ -199,7 +200,8 @@ impl Architecture for GolfBaselineConfig {
 
     fn rotary(&self) -> Option<Rotary> {
         let (theta, head_dim) = (self.rope_theta, self.head_dim());
-        Some(Rotary { theta, head_dim, pairs: RotaryPairs::Halves, reversed: true })
+        let scaling = None;
+        Some(Rotary { theta, scaling, head_dim, pairs: RotaryPairs::Halves, reversed: true })
     }
 
     fn trunk(&self, f: &mut Forward<'_>) -> ValueId {

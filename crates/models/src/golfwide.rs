@@ -2,10 +2,11 @@
 //! branches are scaled by `1 / √(2 · layers)` and whose heads turn neighbouring channels. Letters
 //! as in [`orion_mil::composite`].
 
-use crate::forward::{AttentionShape, Forward, Rotary};
+use crate::forward::{AttentionShape, Forward};
 use crate::network::{
     Architecture, ConfigError, ParameterSpec, check_heads, check_positive, check_sizes,
 };
+use crate::rotary::Rotary;
 use orion_mil::ValueId;
 use orion_mil::composite::RotaryPairs;
 
@@ -134,7 +135,8 @@ impl Architecture for GolfWideConfig {
 
     fn rotary(&self) -> Option<Rotary> {
         let (theta, head_dim) = (self.rope_theta, self.head_dim);
-        Some(Rotary { theta, head_dim, pairs: RotaryPairs::Interleaved, reversed: false })
+        let scaling = None;
+        Some(Rotary { theta, scaling, head_dim, pairs: RotaryPairs::Interleaved, reversed: false })
     }
 
     fn trunk(&self, f: &mut Forward<'_>) -> ValueId {

@@ -2,8 +2,9 @@
 //! in [`orion_mil::composite`]; weights are `[out, in]`, unlike in Hugging Face's files, which
 //! hold the matrices of blocks as `[in, out]`.
 
-use crate::forward::{AttentionShape, Forward, Rotary};
+use crate::forward::{AttentionShape, Forward};
 use crate::network::{Architecture, ConfigError, ParameterSpec, check_positive, check_sizes};
+use crate::rotary::Rotary;
 use orion_mil::ValueId;
 use orion_mil::op::GeluMode;
 

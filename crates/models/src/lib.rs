@@ -15,7 +15,9 @@ mod llama;
 mod load;
 mod network;
 mod presets;
+mod qwen2;
 mod qwen3;
+mod rotary;
 mod storage;
 
 pub use adapter::{Adapter, AdapterShape, LinearLayer, LowRank, MergeError, matrix_names};
@@ -26,10 +28,12 @@ pub use gpt2::Gpt2Config;
 pub use graph::{Graph, WeightIndex};
 pub use llama::LlamaConfig;
 pub use load::{
-    LoadError, LoadedModel, gguf_name, hugging_face_name, load, load_for_inference,
-    load_golf_artifact, meta_name,
+    FREQUENCY_DIVISORS, LoadError, LoadedModel, gguf_name, hugging_face_name, interleaved_heads,
+    load, load_for_inference, load_golf_artifact, meta_name,
 };
 pub use network::{ConfigError, Initialization, Network, ParameterSpec, StepShape, program_name};
+pub use orion_formats::RopeScaling;
 pub use presets::{PRESETS, Preset, preset};
+pub use qwen2::Qwen2Config;
 pub use qwen3::Qwen3Config;
 pub use storage::{QuantizedMatrix, WeightStorage, quantize_rows};

@@ -1,9 +1,10 @@
 #[cfg(doc)]
 use crate::AdapterShape;
-use crate::forward::{self, AttentionShape, Forward, Rotary};
+use crate::forward::{self, AttentionShape, Forward};
+use crate::rotary::Rotary;
 use crate::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, Graph, LinearLayer, LlamaConfig, Qwen3Config,
-    WeightIndex,
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, Graph, LinearLayer, LlamaConfig, Qwen2Config,
+    Qwen3Config, WeightIndex,
 };
 use orion_mil::{Program, ValueId};
 
@@ -19,6 +20,8 @@ pub enum Network {
     Gpt2(Gpt2Config),
     /// Llama: RMSNorm, rotary positions, grouped heads, gated MLP.
     Llama(LlamaConfig),
+    /// Qwen2: a Llama whose queries, keys and values have biases.
+    Qwen2(Qwen2Config),
     /// Qwen3: a Llama that norms its query and key heads.
     Qwen3(Qwen3Config),
 }
@@ -166,6 +169,7 @@ impl Network {
             Self::GolfWide(c) => c,
             Self::Gpt2(c) => c,
             Self::Llama(c) => c,
+            Self::Qwen2(c) => c,
             Self::Qwen3(c) => c,
         }
     }

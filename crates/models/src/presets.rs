@@ -38,6 +38,9 @@ pub const PRESETS: &[Preset] = &[
             rope_theta: 1e6,
             norm_epsilon: 1e-6,
             tied: true,
+            rope_scaling: None,
+            attention_bias: false,
+            mlp_bias: false,
         })),
     },
     Preset {
@@ -93,6 +96,9 @@ const fn stories(name: &'static str, summary: &'static str, sizes: [usize; 7]) -
         rope_theta: 10000.0,
         norm_epsilon: 1e-5,
         tied: true,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
     });
     Preset { name, summary, network }
 }

@@ -3,7 +3,7 @@
 //! that network's parameters.
 
 use orion_formats::safetensors;
-use orion_models::{Gpt2Config, LlamaConfig, Network, Qwen3Config, load};
+use orion_models::{Gpt2Config, LlamaConfig, Network, Qwen2Config, Qwen3Config, RopeScaling, load};
 use orion_tensor::{DType, Tensor};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,6 +26,9 @@ fn llama(tied: bool) -> LlamaConfig {
         rope_theta: 5e5,
         norm_epsilon: 1e-6,
         tied,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
     }
 }
 
@@ -46,6 +49,18 @@ fn networks() -> Vec<Network> {
     vec![
         Network::Llama(llama(true)),
         Network::Llama(llama(false)),
+        Network::Llama(LlamaConfig {
+            rope_scaling: Some(RopeScaling::Llama3 {
+                factor: 32.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 16,
+            }),
+            attention_bias: true,
+            mlp_bias: true,
+            ..llama(true)
+        }),
+        Network::Qwen2(Qwen2Config(llama(true))),
         Network::Qwen3(Qwen3Config(llama(true))),
         Network::Qwen3(Qwen3Config(llama(false))),
         gpt2(),
@@ -246,8 +261,8 @@ fn the_ids_that_end_texts_are_collected() {
 #[test]
 fn what_does_not_fit_is_named() {
     let mut draft = Draft::of(&Network::Llama(llama(true)));
-    draft.config["model_type"] = json!("qwen2");
-    assert!(draft.refusal().contains("`model_type` of config.json is qwen2"));
+    draft.config["model_type"] = json!("qwen4");
+    assert!(draft.refusal().contains("`model_type` of config.json is qwen4"));
 
     let mut draft = Draft::of(&Network::Llama(llama(true)));
     let bias = Tensor::from_slice(&[24], &[0f32; 24]);

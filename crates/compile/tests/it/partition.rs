@@ -11,8 +11,8 @@ use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
 use orion_mil::{Function, WEIGHT_FILE, Weights};
 use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
-    WeightIndex, program_name,
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen2Config,
+    Qwen3Config, WeightIndex, program_name,
 };
 use orion_tensor::{DType, Tensor, Tolerance, element_count};
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ fn llama() -> LlamaConfig {
         rope_theta: 1e4,
         norm_epsilon: 1e-5,
         tied: true,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
     }
 }
 
@@ -42,6 +45,7 @@ fn networks() -> Vec<(&'static str, Network)> {
     vec![
         ("llama", Network::Llama(llama())),
         ("llama, untied", Network::Llama(LlamaConfig { tied: false, ..llama() })),
+        ("qwen2", Network::Qwen2(Qwen2Config(llama()))),
         ("qwen3", Network::Qwen3(Qwen3Config(llama()))),
         (
             "gpt2",

@@ -1,6 +1,7 @@
 use crate::{Error, ErrorKind, Result};
 use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen2Config,
+    Qwen3Config, RopeScaling,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,11 @@ pub struct ModelSection {
     pub head_dim: usize,
     pub max_positions: usize,
     pub rope_theta: f64,
+    pub rope_scaling: String,
     pub norm_epsilon: f64,
     pub tied: bool,
+    pub attention_bias: bool,
+    pub mlp_bias: bool,
     pub logit_softcap: f64,
     pub head_map: Heads,
 }
@@ -37,6 +41,7 @@ pub enum Family {
     GolfWide,
     Gpt2,
     Llama,
+    Qwen2,
     Qwen3,
 }
 
@@ -65,8 +70,11 @@ impl ModelSection {
                 head_dim: c.hidden_size / c.n_heads,
                 max_positions: c.max_positions,
                 rope_theta: c.rope_theta,
+                rope_scaling: String::new(),
                 norm_epsilon: c.norm_epsilon,
                 tied: c.tied,
+                attention_bias: false,
+                mlp_bias: false,
                 logit_softcap: c.logit_softcap,
                 head_map: Heads::Repeat,
             },
@@ -82,8 +90,11 @@ impl ModelSection {
                 head_dim: c.head_dim,
                 max_positions: c.max_positions,
                 rope_theta: c.rope_theta,
+                rope_scaling: String::new(),
                 norm_epsilon: c.norm_epsilon,
                 tied: true,
+                attention_bias: false,
+                mlp_bias: false,
                 logit_softcap: 0.0,
                 head_map: match c.head_map {
                     HeadMap::Repeat => Heads::Repeat,
@@ -102,18 +113,25 @@ impl ModelSection {
                 head_dim: c.hidden_size / c.n_heads,
                 max_positions: c.max_positions,
                 rope_theta: 0.0,
+                rope_scaling: String::new(),
                 norm_epsilon: c.norm_epsilon,
                 tied: c.tied,
+                attention_bias: false,
+                mlp_bias: false,
                 logit_softcap: 0.0,
                 head_map: Heads::Repeat,
             },
             Network::Llama(c) => Self::from_llama(Family::Llama, c),
+            Network::Qwen2(Qwen2Config(c)) => Self::from_llama(Family::Qwen2, c),
             Network::Qwen3(Qwen3Config(c)) => Self::from_llama(Family::Qwen3, c),
             _ => unreachable!("every family has a section"),
         }
     }
 
     fn from_llama(family: Family, c: &LlamaConfig) -> Self {
+        let scaling = c.rope_scaling.as_ref();
+        let rope_scaling = scaling.map(|s| s.to_json(c.max_positions).to_string());
+        let rope_scaling = rope_scaling.unwrap_or_default();
         Self {
             weights: String::new(),
             family,
@@ -126,15 +144,25 @@ impl ModelSection {
             head_dim: c.head_dim,
             max_positions: c.max_positions,
             rope_theta: c.rope_theta,
+            rope_scaling,
             norm_epsilon: c.norm_epsilon,
             tied: c.tied,
+            attention_bias: c.attention_bias,
+            mlp_bias: c.mlp_bias,
             logit_softcap: 0.0,
             head_map: Heads::Repeat,
         }
     }
 
-    fn llama(&self) -> LlamaConfig {
-        LlamaConfig {
+    fn llama(&self) -> Result<LlamaConfig> {
+        let rope_scaling = match self.rope_scaling.as_str() {
+            "" => None,
+            text => RopeScaling::parse(text, self.max_positions).map_err(|e| {
+                Error::new(ErrorKind::Config, format!("model.rope_scaling: {e}"))
+                    .hint("write it as in a config.json, in braces")
+            })?,
+        };
+        Ok(LlamaConfig {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
@@ -146,7 +174,10 @@ impl ModelSection {
             rope_theta: self.rope_theta,
             norm_epsilon: self.norm_epsilon,
             tied: self.tied,
-        }
+            rope_scaling,
+            attention_bias: self.attention_bias,
+            mlp_bias: self.mlp_bias,
+        })
     }
 
     /// The network of these sizes.
@@ -194,8 +225,9 @@ impl ModelSection {
                 norm_epsilon: self.norm_epsilon,
                 tied: self.tied,
             }),
-            Family::Llama => Network::Llama(self.llama()),
-            Family::Qwen3 => Network::Qwen3(Qwen3Config(self.llama())),
+            Family::Llama => Network::Llama(self.llama()?),
+            Family::Qwen2 => Network::Qwen2(Qwen2Config(self.llama()?)),
+            Family::Qwen3 => Network::Qwen3(Qwen3Config(self.llama()?)),
         };
         let fail = |m: String| Error::new(ErrorKind::Config, format!("model.{m}"));
         network.validate().map_err(|e| fail(e.to_string()))?;

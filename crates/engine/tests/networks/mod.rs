@@ -2,12 +2,13 @@
 
 use orion_engine::{LoadedModel, initialize};
 use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen3Config,
+    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen2Config,
+    Qwen3Config, RopeScaling,
 };
 use orion_tensor::Tensor;
 
 /// One small network of every family.
-pub(crate) fn networks(vocab_size: usize, max_positions: usize) -> [Network; 5] {
+pub(crate) fn networks(vocab_size: usize, max_positions: usize) -> [Network; 6] {
     let llama = LlamaConfig {
         vocab_size,
         hidden_size: 24,
@@ -20,10 +21,16 @@ pub(crate) fn networks(vocab_size: usize, max_positions: usize) -> [Network; 5] 
         rope_theta: 1e4,
         norm_epsilon: 1e-5,
         tied: false,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
     };
     [
         Network::Qwen3(Qwen3Config(LlamaConfig { tied: true, ..llama.clone() })),
-        Network::Llama(llama),
+        Network::Llama(LlamaConfig {
+            rope_scaling: Some(RopeScaling::Linear { factor: 2.0 }),
+            ..llama.clone()
+        }),
         Network::Gpt2(Gpt2Config {
             vocab_size,
             hidden_size: 24,
@@ -34,6 +41,7 @@ pub(crate) fn networks(vocab_size: usize, max_positions: usize) -> [Network; 5] 
             norm_epsilon: 1e-5,
             tied: false,
         }),
+        Network::Qwen2(Qwen2Config(llama)),
         Network::GolfBaseline(GolfBaselineConfig {
             vocab_size,
             hidden_size: 24,

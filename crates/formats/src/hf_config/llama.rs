@@ -1,8 +1,8 @@
-//! `config.json` of a Llama model, and of a Qwen3 model, which has the same keys.
+//! `config.json` of a Llama model, and of Qwen2 and Qwen3 models, which have the same keys.
 
 use super::{
-    OneOrMore, check_bounds, check_foreign_keys, check_numbers, from_json, list_of, malformed,
-    to_json, unsupported,
+    OneOrMore, RopeScaling, check_bounds, check_foreign_keys, check_numbers, from_json, list_of,
+    malformed, to_json, unsupported,
 };
 use crate::{Result, map_file};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Llama,
+    Qwen2,
     Qwen3,
 }
 
@@ -20,6 +21,7 @@ impl Dialect {
     fn model_type(self) -> &'static str {
         match self {
             Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
         }
     }
@@ -27,6 +29,7 @@ impl Dialect {
     pub(super) fn architecture(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
         }
     }
@@ -46,6 +49,13 @@ pub struct LlamaConfigFile {
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
+    /// What is done to the frequencies; `rope_scaling` or `rope_parameters` in files.
+    pub rope_scaling: Option<RopeScaling>,
+    /// Whether the four projections of attention have biases. In Qwen2, where three have them
+    /// always, no file says so, and this is false.
+    pub attention_bias: bool,
+    /// Whether the projections of the MLP have biases; Llama only.
+    pub mlp_bias: bool,
     pub tie_word_embeddings: bool,
     pub bos_token_id: Option<u32>,
     /// Every id that ends a text; the file may have one or a list.
@@ -66,9 +76,10 @@ struct Raw {
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
     max_position_embeddings: usize,
+    original_max_position_embeddings: Option<usize>,
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
-    rope_parameters: Option<RopeParameters>,
+    rope_parameters: Option<Value>,
     rope_scaling: Option<Value>,
     tie_word_embeddings: Option<bool>,
     bos_token_id: Option<u32>,
@@ -81,13 +92,6 @@ struct Raw {
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     layer_types: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct RopeParameters {
-    rope_theta: Option<f64>,
-    rope_type: Option<String>,
-    partial_rotary_factor: Option<f64>,
 }
 
 impl LlamaConfigFile {
@@ -114,7 +118,7 @@ impl LlamaConfigFile {
         let raw: Raw = from_json(bytes)?;
         check_foreign_keys(bytes)?;
         check_features(dialect, &raw)?;
-        let rope = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
+        let (theta, rope_scaling) = rotary_positions(&raw)?;
         let this = Self {
             vocab_size: raw.vocab_size,
             hidden_size: raw.hidden_size,
@@ -130,7 +134,10 @@ impl LlamaConfigFile {
             max_position_embeddings: raw.max_position_embeddings,
             // These three are what transformers takes when the key is absent.
             rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
-            rope_theta: rope.or(raw.rope_theta).unwrap_or(10_000.0),
+            rope_theta: theta.unwrap_or(10_000.0),
+            rope_scaling,
+            attention_bias: dialect != Dialect::Qwen2 && raw.attention_bias.unwrap_or(false),
+            mlp_bias: raw.mlp_bias.unwrap_or(false),
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
             bos_token_id: raw.bos_token_id,
             eos_token_ids: list_of(raw.eos_token_id),
@@ -170,6 +177,15 @@ impl LlamaConfigFile {
                 &format!("{}, expected an even number", self.head_dim),
             ));
         }
+        match &self.rope_scaling {
+            Some(RopeScaling::Divisors(divisors)) if divisors.len() != self.head_dim / 2 => {
+                let (count, half) = (divisors.len(), self.head_dim / 2);
+                let what = format!("a list of {count} factors, expected half of head_dim, {half}");
+                return Err(malformed("rope_scaling", &what));
+            }
+            Some(scaling) => scaling.check()?,
+            None => {}
+        }
         check_numbers(&[("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)])
     }
 
@@ -189,9 +205,12 @@ impl LlamaConfigFile {
             [id] => json!(id),
             ref ids => json!(ids),
         };
-        let value = json!({
+        let scaling = self.rope_scaling.as_ref().map(|s| s.to_json(self.max_position_embeddings));
+        let mut rope = scaling.clone().unwrap_or_else(|| json!({"rope_type": "default"}));
+        rope["rope_theta"] = json!(self.rope_theta);
+        let mut value = json!({
             "architectures": [dialect.architecture()],
-            "attention_bias": false,
+            "attention_bias": self.attention_bias,
             "bos_token_id": self.bos_token_id,
             "dtype": dtype,
             "eos_token_id": eos,
@@ -200,18 +219,21 @@ impl LlamaConfigFile {
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_position_embeddings,
-            "mlp_bias": false,
+            "mlp_bias": self.mlp_bias,
             "model_type": dialect.model_type(),
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.num_hidden_layers,
             "num_key_value_heads": self.num_key_value_heads,
             "rms_norm_eps": self.rms_norm_eps,
-            "rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"},
+            "rope_parameters": rope,
             "rope_theta": self.rope_theta,
             "tie_word_embeddings": self.tie_word_embeddings,
             "torch_dtype": dtype,
             "vocab_size": self.vocab_size,
         });
+        if let Some(scaling) = scaling {
+            value["rope_scaling"] = scaling;
+        }
         Ok(to_json(&value))
     }
 }
@@ -236,29 +258,12 @@ fn check_features(dialect: Dialect, raw: &Raw) -> Result<()> {
     if raw.model_type.is_none() && raw.architectures.is_none() {
         return Err(unsupported("model_type", "absent", model_type));
     }
-    if let Some(kind) = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.as_deref())
-        && kind != "default"
-    {
-        return Err(unsupported("rope_parameters.rope_type", kind, "default"));
-    }
-    let partial = raw.rope_parameters.as_ref().and_then(|rope| rope.partial_rotary_factor);
-    if let Some(factor) = partial.filter(|&factor| factor != 1.0) {
-        let key = "rope_parameters.partial_rotary_factor";
-        return Err(unsupported(key, &factor.to_string(), "1"));
-    }
-    if let Some(scaling) = raw.rope_scaling.as_ref().filter(|scaling| !scaling.is_null()) {
-        let named = ["rope_type", "type"].into_iter().find_map(|key| scaling[key].as_str());
-        if named != Some("default") {
-            return Err(unsupported("rope_scaling", named.unwrap_or("set"), "null"));
-        }
-    }
     let activation = raw.hidden_act.as_deref();
     if let Some(activation) = activation.filter(|name| !ACTIVATIONS.contains(name)) {
         return Err(unsupported("hidden_act", activation, "silu"));
     }
     for (key, value) in [
-        ("attention_bias", raw.attention_bias),
-        ("mlp_bias", raw.mlp_bias),
+        ("mlp_bias", raw.mlp_bias.filter(|_| dialect != Dialect::Llama)),
         ("use_sliding_window", raw.use_sliding_window),
     ] {
         if value == Some(true) {
@@ -276,6 +281,33 @@ fn check_features(dialect: Dialect, raw: &Raw) -> Result<()> {
         Some(kind) => Err(unsupported("layer_types", kind, "full_attention for every layer")),
         None => Ok(()),
     }
+}
+
+/// θ, where the file says, and what is done to the frequencies.
+fn rotary_positions(raw: &Raw) -> Result<(Option<f64>, Option<RopeScaling>)> {
+    let mut theta = raw.rope_theta;
+    let mut scaling = None;
+    // The first that says something counts, as in transformers.
+    let places = [("rope_scaling", &raw.rope_scaling), ("rope_parameters", &raw.rope_parameters)];
+    for (key, value) in places {
+        let Some(value) = value else { continue };
+        let positions = raw.original_max_position_embeddings;
+        let found = RopeScaling::from_value(key, value, raw.max_position_embeddings, positions)?;
+        scaling = scaling.or(found);
+        let partial = &value["partial_rotary_factor"];
+        if !partial.is_null() && partial.as_f64() != Some(1.0) {
+            let key = format!("{key}.partial_rotary_factor");
+            return Err(unsupported(&key, &partial.to_string(), "1"));
+        }
+        match &value["rope_theta"] {
+            Value::Null => {}
+            number => match number.as_f64() {
+                Some(number) => theta = Some(number),
+                None => return Err(malformed(&format!("{key}.rope_theta"), &number.to_string())),
+            },
+        }
+    }
+    Ok((theta, scaling))
 }
 
 fn head_dim(hidden_size: usize, heads: usize) -> Result<usize> {

@@ -7,10 +7,12 @@
 mod golf;
 mod gpt2;
 mod llama;
+mod rope_scaling;
 
 pub use golf::{GolfBaselineConfigFile, GolfWideConfigFile};
 pub use gpt2::Gpt2ConfigFile;
 pub use llama::LlamaConfigFile;
+pub use rope_scaling::RopeScaling;
 
 use crate::{Error, ErrorKind, Result, map_file};
 use llama::Dialect;
@@ -29,6 +31,8 @@ pub enum ConfigFile {
     GolfWide(GolfWideConfigFile),
     Gpt2(Gpt2ConfigFile),
     Llama(LlamaConfigFile),
+    /// Qwen2 and Qwen2.5, whose file has the keys of Llama's.
+    Qwen2(LlamaConfigFile),
     /// Qwen3, whose file has the keys of Llama's.
     Qwen3(LlamaConfigFile),
 }
@@ -66,8 +70,12 @@ impl ConfigFile {
             Some("golfwide") => GolfWideConfigFile::parse(bytes).map(Self::GolfWide),
             Some("gpt2") => Gpt2ConfigFile::parse(bytes).map(Self::Gpt2),
             Some("llama") => LlamaConfigFile::parse(bytes).map(Self::Llama),
+            Some("qwen2") => LlamaConfigFile::parse_as(Dialect::Qwen2, bytes).map(Self::Qwen2),
             Some("qwen3") => LlamaConfigFile::parse_as(Dialect::Qwen3, bytes).map(Self::Qwen3),
             None if architecture(Dialect::Llama) => LlamaConfigFile::parse(bytes).map(Self::Llama),
+            None if architecture(Dialect::Qwen2) => {
+                LlamaConfigFile::parse_as(Dialect::Qwen2, bytes).map(Self::Qwen2)
+            }
             None if architecture(Dialect::Qwen3) => {
                 LlamaConfigFile::parse_as(Dialect::Qwen3, bytes).map(Self::Qwen3)
             }
@@ -75,14 +83,14 @@ impl ConfigFile {
             // misses or what else the file is for.
             None => Gpt2ConfigFile::parse(bytes).map(Self::Gpt2),
             Some(other) => {
-                let known = "gpt2, llama, qwen3, golf-baseline or golfwide";
+                let known = "gpt2, llama, qwen2, qwen3, golf-baseline or golfwide";
                 Err(unsupported("model_type", other, known)
                     .hint("these are the networks that can be run so far"))
             }
         }
     }
 
-    /// Writes a `config.json`; for GPT-2, Llama and Qwen3 one that transformers 4 and 5 read.
+    /// Writes a `config.json`; for all but Parameter Golf's networks one that transformers 4 and 5 read.
     ///
     /// # Errors
     /// [`ErrorKind::Malformed`] naming the first key whose value makes no network.
@@ -92,6 +100,7 @@ impl ConfigFile {
             Self::GolfWide(c) => c.to_json(),
             Self::Gpt2(c) => c.to_json(),
             Self::Llama(c) => c.to_json(),
+            Self::Qwen2(c) => c.to_json_as(Dialect::Qwen2),
             Self::Qwen3(c) => c.to_json_as(Dialect::Qwen3),
         }
     }
@@ -119,7 +128,7 @@ impl ConfigFile {
     pub fn end_ids(&self) -> &[u32] {
         match self {
             Self::Gpt2(c) => &c.eos_token_ids,
-            Self::Llama(c) | Self::Qwen3(c) => &c.eos_token_ids,
+            Self::Llama(c) | Self::Qwen2(c) | Self::Qwen3(c) => &c.eos_token_ids,
             Self::GolfBaseline(_) | Self::GolfWide(_) => &[],
         }
     }

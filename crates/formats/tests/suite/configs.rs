@@ -2,7 +2,7 @@
 
 use orion_formats::{
     ConfigFile, ErrorKind, GolfBaselineConfigFile, GolfWideConfigFile, Gpt2ConfigFile,
-    LlamaConfigFile,
+    LlamaConfigFile, RopeScaling,
 };
 use orion_testing::{batter_strictly, shared};
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ fn config() -> LlamaConfigFile {
         max_position_embeddings: 512,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: None,
+        attention_bias: false,
+        mlp_bias: false,
         tie_word_embeddings: true,
         bos_token_id: Some(1),
         eos_token_ids: vec![2],
@@ -35,6 +38,34 @@ fn round_trips() {
     for eos_token_ids in [vec![], vec![7], vec![7, 9]] {
         let config = LlamaConfigFile { eos_token_ids, rope_theta: 5e5, ..config() };
         assert_eq!(LlamaConfigFile::parse(&config.to_json().unwrap()).unwrap(), config);
+    }
+    for scaling in [
+        RopeScaling::Linear { factor: 2.5 },
+        RopeScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 128,
+        },
+        RopeScaling::Yarn {
+            factor: 4.0,
+            original_max_position_embeddings: 128,
+            beta_fast: 30.0,
+            beta_slow: 2.0,
+            attention_factor: 1.25,
+            truncate: false,
+        },
+        RopeScaling::Divisors(vec![1.0, 1.5, 2.0, 8.0]),
+    ] {
+        let config = LlamaConfigFile {
+            rope_scaling: Some(scaling),
+            attention_bias: true,
+            mlp_bias: true,
+            ..config()
+        };
+        let json = config.to_json().unwrap();
+        assert_eq!(LlamaConfigFile::parse(&json).unwrap(), config);
+        batter_strictly(json.trim_ascii_end(), 500, |bytes| LlamaConfigFile::parse(&bytes).is_ok());
     }
 }
 
@@ -72,12 +103,45 @@ fn refuses_by_key() {
         ("model_type", json!("qwen3"), Unsupported),
         ("architectures", json!(["GPT2LMHeadModel"]), Unsupported),
         ("hidden_act", json!("gelu"), Unsupported),
-        ("attention_bias", json!(true), Unsupported),
-        ("mlp_bias", json!(true), Unsupported),
-        ("rope_scaling", json!({"type": "linear"}), Unsupported),
-        ("rope_parameters", json!({"rope_type": "llama3"}), Unsupported),
+        ("rope_scaling", json!({"type": "linear"}), Malformed),
+        ("rope_scaling", json!({"factor": 2.0}), Malformed),
+        ("rope_scaling", json!({"type": "linear", "factor": -2.0}), Malformed),
+        ("rope_scaling", json!({"type": "linear", "factor": 2.0, "beta": 1}), Unsupported),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 2.0}), Unsupported),
+        ("rope_scaling", json!(2.0), Malformed),
+        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), Malformed),
+        (
+            "rope_scaling",
+            json!({
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0
+            }),
+            Malformed,
+        ),
+        (
+            "rope_scaling",
+            json!({
+                "rope_type": "longrope", "short_factor": [1.0, 2.0, 3.0], "long_factor": [1.0, 2.0, 3.0],
+                "factor": 1.0
+            }),
+            Malformed,
+        ),
+        (
+            "rope_scaling",
+            json!({
+                "rope_type": "longrope", "short_factor": [1.0, 1.0, 1.0, 1.0], "long_factor": [2.0, 2.0, 2.0, 2.0]
+            }),
+            Unsupported,
+        ),
+        (
+            "rope_scaling",
+            json!({
+                "rope_type": "longrope", "short_factor": [1.0, 1.0, 1.0, 1.0], "long_factor": [1.0, 1.0, 1.0, 1.0], "factor": 4.0
+            }),
+            Unsupported,
+        ),
+        ("rope_parameters", json!({"rope_type": "llama3"}), Malformed),
         ("rope_parameters", json!({"partial_rotary_factor": 0.5}), Unsupported),
-        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), Unsupported),
+        ("rope_parameters", json!({"full_attention": {"rope_type": "default"}}), Unsupported),
         ("partial_rotary_factor", json!(0.25), Unsupported),
         ("sliding_window", json!(128), Unsupported),
         ("use_sliding_window", json!(true), Unsupported),
@@ -145,7 +209,7 @@ fn the_real_one() {
     assert_eq!(LlamaConfigFile::open(path).unwrap(), config());
 }
 
-fn every_network() -> [ConfigFile; 5] {
+fn every_network() -> [ConfigFile; 6] {
     let gpt2 = Gpt2ConfigFile {
         vocab_size: 512,
         n_embd: 64,
@@ -191,6 +255,7 @@ fn every_network() -> [ConfigFile; 5] {
         ConfigFile::GolfWide(wide),
         ConfigFile::Gpt2(gpt2),
         ConfigFile::Llama(config()),
+        ConfigFile::Qwen2(config()),
         ConfigFile::Qwen3(LlamaConfigFile { head_dim: 32, ..config() }),
     ]
 }
@@ -219,7 +284,7 @@ fn the_first_gpt2_had_other_keys() {
 
 #[test]
 fn features_that_change_the_network_are_refused_by_key() {
-    let [_, _, gpt2, _, qwen3] = every_network();
+    let [_, _, gpt2, _, _, qwen3] = every_network();
     for (file, key, value) in [
         (&gpt2, "activation_function", json!("relu")),
         (&gpt2, "scale_attn_by_inverse_layer_idx", json!(true)),
@@ -228,7 +293,7 @@ fn features_that_change_the_network_are_refused_by_key() {
         (&gpt2, "n_head", json!(5)),
         (&qwen3, "use_sliding_window", json!(true)),
         (&qwen3, "layer_types", json!(["full_attention", "sliding_attention"])),
-        (&qwen3, "attention_bias", json!(true)),
+        (&qwen3, "mlp_bias", json!(true)),
         (&qwen3, "model_type", json!("mamba")),
     ] {
         let mut file: Value = serde_json::from_slice(&file.to_json().unwrap()).unwrap();

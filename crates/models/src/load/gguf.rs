@@ -1,8 +1,8 @@
-//! GGUF files of llama.cpp: Llama, Qwen3 and GPT-2 networks.
+//! GGUF files of llama.cpp: Llama, Qwen2, Qwen3 and GPT-2 networks.
 
 use super::{LoadError, LoadedModel, match_all};
-use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen3Config};
-use orion_formats::{Error, Gguf, MappedFile, rope_interleaved_to_half};
+use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config};
+use orion_formats::{Error, Gguf, MappedFile, RopeScaling, rope_interleaved_to_half};
 use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,10 @@ pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadErro
     let network = network(&file, path)?;
     let (mut tensors, mut quantized) = (BTreeMap::new(), BTreeMap::new());
     for (name, stored) in &file.tensors {
+        // The network has what this says.
+        if name == FREQUENCY_DIVISORS {
+            continue;
+        }
         let Some(parameter) = parameter_name(&network, name) else {
             return Err(LoadError::new(
                 path,
@@ -61,23 +65,25 @@ pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadErro
 fn network(file: &Gguf, path: &Path) -> Result<Network, LoadError> {
     let architecture = file.text("general.architecture").map_err(|e| LoadError::of(path, &e))?;
     let architecture = architecture.unwrap_or_default().to_owned();
-    let sized = match architecture.as_str() {
-        "llama" => sizes(file, &architecture).map(Network::Llama),
-        "qwen3" => sizes(file, &architecture).map(|c| Network::Qwen3(Qwen3Config(c))),
-        "gpt2" => gpt2_sizes(file).map(Network::Gpt2),
+    let of_file = |e: Error| LoadError::of(path, &e);
+    let llama = || {
+        let mut config = sizes(file, &architecture).map_err(of_file)?;
+        config.rope_scaling = rope_scaling(file, path, &config, &architecture)?;
+        Ok::<_, LoadError>(config)
+    };
+    let network = match architecture.as_str() {
+        "llama" => Network::Llama(llama()?),
+        "qwen2" => Network::Qwen2(Qwen2Config(LlamaConfig { attention_bias: false, ..llama()? })),
+        "qwen3" => Network::Qwen3(Qwen3Config(llama()?)),
+        "gpt2" => Network::Gpt2(gpt2_sizes(file).map_err(of_file)?),
         other => {
             return Err(LoadError::new(
                 path,
                 format!("this GGUF file holds a network called `{other}`"),
             )
-            .hint("llama, qwen3 and gpt2 are known"));
+            .hint("llama, qwen2, qwen3 and gpt2 are known"));
         }
     };
-    let network = sized.map_err(|e| LoadError::of(path, &e))?;
-    if let Some((key, value)) = changed_rotation(file, &architecture) {
-        return Err(LoadError::new(path, format!("key `{key}` is {value:?}"))
-            .hint("rotary positions that are scaled are not computed here"));
-    }
     network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
     Ok(network)
 }
@@ -92,11 +98,89 @@ fn end_ids(file: &Gguf) -> Vec<u32> {
     ids.collect()
 }
 
-/// A key that asks for other rotary positions than the plain ones.
-fn changed_rotation(file: &Gguf, architecture: &str) -> Option<(String, String)> {
-    let key = format!("{architecture}.rope.scaling.type");
-    let value = file.text(&key).ok()??;
-    (value != "none").then(|| (key, value.to_owned()))
+/// The tensor that has what each frequency of rotary positions is divided by.
+pub const FREQUENCY_DIVISORS: &str = "rope_freqs.weight";
+
+/// What the file says is done to the frequencies of rotary positions.
+fn rope_scaling(
+    file: &Gguf,
+    path: &Path,
+    plain: &LlamaConfig,
+    architecture: &str,
+) -> Result<Option<RopeScaling>, LoadError> {
+    let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+    let of_file = |e: Error| LoadError::of(path, &e);
+    let unsupported = |key: String, found: String| {
+        LoadError::new(path, format!("key `{key}` is {found}"))
+            .hint("rotary positions are scaled in the ways linear and yarn, or by rope_freqs")
+    };
+    let number_at =
+        |key: &str| file.number(key).map(|number| number.map(shortest)).map_err(of_file);
+    let number = |name: &str| number_at(&key(name));
+    let kind_key = key("type");
+    let kind = file.text(&kind_key).map_err(of_file)?;
+    let old_factor = number_at(&format!("{architecture}.rope.scale_linear"))?;
+    let factor = number("factor")?.or(old_factor);
+    let scaling = match (kind, factor) {
+        // Old files have a factor alone, which is of this kind.
+        (Some("linear") | None, Some(factor)) if factor != 1.0 => {
+            Some(RopeScaling::Linear { factor })
+        }
+        (None | Some("none" | "linear"), _) => None,
+        (Some("yarn"), Some(factor)) => {
+            for (name, neutral) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
+                if let Some(other) = number(name)?.filter(|&found| found != neutral) {
+                    return Err(unsupported(key(name), other.to_string()));
+                }
+            }
+            let original = file.size_if_any(&key("original_context_length")).map_err(of_file)?;
+            let change = number("attn_factor")?.unwrap_or(1.0);
+            Some(RopeScaling::Yarn {
+                factor,
+                original_max_position_embeddings: original.unwrap_or(plain.max_positions),
+                beta_fast: number("yarn_beta_fast")?.unwrap_or(32.0),
+                beta_slow: number("yarn_beta_slow")?.unwrap_or(1.0),
+                attention_factor: change * RopeScaling::yarn_attention_factor(factor),
+                truncate: true,
+            })
+        }
+        (Some(kind), _) => return Err(unsupported(kind_key, format!("{kind:?}"))),
+    };
+    let Some(stored) = file.tensors.get(FREQUENCY_DIVISORS) else { return Ok(scaling) };
+    if scaling.is_some() {
+        return Err(unsupported(kind_key, "set, and there is a rope_freqs.weight".to_owned()));
+    }
+    let divisors: Vec<f64> = stored.to_tensor().to_f64_vec();
+    if divisors.len() != plain.head_dim / 2 {
+        let what = format!(
+            "tensor {FREQUENCY_DIVISORS} has {} numbers, expected half of head_dim {}",
+            divisors.len(),
+            plain.head_dim
+        );
+        return Err(LoadError::new(path, what));
+    }
+    let known = llama3_of(&divisors, plain);
+    Ok(known
+        .or_else(|| divisors.iter().any(|&d| d != 1.0).then_some(RopeScaling::Divisors(divisors))))
+}
+
+/// The scaling of Llama 3.1 and later that these divisors are of, if they are: the file has the
+/// numbers that follow and not those they follow from.
+fn llama3_of(divisors: &[f64], plain: &LlamaConfig) -> Option<RopeScaling> {
+    let factor = divisors.iter().copied().fold(1.0, f64::max);
+    let scaling = RopeScaling::Llama3 {
+        factor,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    let config = LlamaConfig { rope_scaling: Some(scaling), ..plain.clone() };
+    let same = factor > 1.0
+        && config.frequency_divisors().iter().zip(divisors).all(|(a, b)| {
+            // The file has numbers in fp32 that were computed in fp32.
+            (a - b).abs() <= 1e-5 * a
+        });
+    config.rope_scaling.filter(|_| same)
 }
 
 /// Rows of the embedding.
@@ -105,6 +189,7 @@ fn vocab_size(file: &Gguf) -> usize {
     embedding.and_then(|tensor| tensor.shape.first().copied()).unwrap_or(0)
 }
 
+/// A Llama; what has a bias, the tensors say.
 fn sizes(file: &Gguf, architecture: &str) -> Result<LlamaConfig, Error> {
     let key = |name: &str| format!("{architecture}.{name}");
     let hidden_size = file.size(&key("embedding_length"))?;
@@ -113,6 +198,7 @@ fn sizes(file: &Gguf, architecture: &str) -> Result<LlamaConfig, Error> {
         Some(size) => size,
         None => hidden_size / n_heads.max(1),
     };
+    let has = |tensor: &str| file.tensors.contains_key(tensor);
     Ok(LlamaConfig {
         vocab_size: vocab_size(file),
         hidden_size,
@@ -124,7 +210,10 @@ fn sizes(file: &Gguf, architecture: &str) -> Result<LlamaConfig, Error> {
         max_positions: file.size(&key("context_length"))?,
         rope_theta: file.number(&key("rope.freq_base"))?.map_or(10_000.0, shortest),
         norm_epsilon: file.number(&key("attention.layer_norm_rms_epsilon"))?.map_or(1e-5, shortest),
-        tied: !file.tensors.contains_key("output.weight"),
+        tied: !has("output.weight"),
+        rope_scaling: None,
+        attention_bias: has("blk.0.attn_q.bias"),
+        mlp_bias: has("blk.0.ffn_gate.bias"),
     })
 }
 
@@ -147,28 +236,36 @@ fn shortest(number: f64) -> f64 {
     (number as f32).to_string().parse().unwrap_or(number)
 }
 
-/// The heads of a projection whose rows are in the interleaved order of rotary positions: queries
-/// and keys of `llama`, but not of `qwen3`.
-fn interleaved_heads(network: &Network, parameter: &str) -> Option<usize> {
+/// The heads of a parameter whose rows are in the interleaved order of rotary positions in GGUF
+/// files: projections of a Llama's queries and keys, but not of a Qwen's.
+pub fn interleaved_heads(network: &Network, parameter: &str) -> Option<usize> {
     let Network::Llama(config) = network else { return None };
-    if parameter.ends_with("self_attn.q_proj.weight") {
+    let module = parameter.strip_suffix(".weight").or(parameter.strip_suffix(".bias"))?;
+    if module.ends_with("self_attn.q_proj") {
         return Some(config.n_heads);
     }
-    parameter.ends_with("self_attn.k_proj.weight").then_some(config.n_kv_heads)
+    module.ends_with("self_attn.k_proj").then_some(config.n_kv_heads)
 }
 
-const LLAMA_BLOCK: [(&str, &str); 11] = [
+const LLAMA_BLOCK: [(&str, &str); 18] = [
     ("attn_norm.weight", "input_layernorm.weight"),
     ("attn_q.weight", "self_attn.q_proj.weight"),
     ("attn_k.weight", "self_attn.k_proj.weight"),
     ("attn_v.weight", "self_attn.v_proj.weight"),
+    ("attn_q.bias", "self_attn.q_proj.bias"),
+    ("attn_k.bias", "self_attn.k_proj.bias"),
+    ("attn_v.bias", "self_attn.v_proj.bias"),
     ("attn_q_norm.weight", "self_attn.q_norm.weight"),
     ("attn_k_norm.weight", "self_attn.k_norm.weight"),
     ("attn_output.weight", "self_attn.o_proj.weight"),
+    ("attn_output.bias", "self_attn.o_proj.bias"),
     ("ffn_norm.weight", "post_attention_layernorm.weight"),
     ("ffn_gate.weight", "mlp.gate_proj.weight"),
     ("ffn_up.weight", "mlp.up_proj.weight"),
     ("ffn_down.weight", "mlp.down_proj.weight"),
+    ("ffn_gate.bias", "mlp.gate_proj.bias"),
+    ("ffn_up.bias", "mlp.up_proj.bias"),
+    ("ffn_down.bias", "mlp.down_proj.bias"),
 ];
 const LLAMA_REST: [(&str, &str); 3] = [
     ("token_embd.weight", "model.embed_tokens.weight"),
@@ -206,7 +303,9 @@ type Names = (
 
 fn names(network: &Network) -> Option<Names> {
     match network {
-        Network::Llama(_) | Network::Qwen3(_) => Some(("model.layers.", &LLAMA_BLOCK, &LLAMA_REST)),
+        Network::Llama(_) | Network::Qwen2(_) | Network::Qwen3(_) => {
+            Some(("model.layers.", &LLAMA_BLOCK, &LLAMA_REST))
+        }
         Network::Gpt2(_) => Some(("transformer.h.", &GPT2_BLOCK, &GPT2_REST)),
         Network::GolfBaseline(_) | Network::GolfWide(_) => None,
     }

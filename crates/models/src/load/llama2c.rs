@@ -27,8 +27,11 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
         max_positions: h.seq_len,
         // llama2.c's C code has these two fixed.
         rope_theta: 10000.0,
+        rope_scaling: None,
         norm_epsilon: 1e-5,
         tied: h.shared_classifier,
+        attention_bias: false,
+        mlp_bias: false,
     });
     let mut tensors = BTreeMap::new();
     for (name, tensor) in checkpoint.tensors {

@@ -7,7 +7,7 @@ mod llama2c;
 mod llmc;
 mod peft;
 
-pub use gguf::gguf_name;
+pub use gguf::{FREQUENCY_DIVISORS, gguf_name, interleaved_heads};
 pub use golf_artifact::load_golf_artifact;
 pub use llama2c::{hugging_face_name, meta_name};
 

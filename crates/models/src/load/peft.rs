@@ -158,7 +158,7 @@ impl Network {
                     "down" => "mlp.c_proj",
                     other => other,
                 },
-                Self::Llama(_) | Self::Qwen3(_) => match name {
+                Self::Llama(_) | Self::Qwen2(_) | Self::Qwen3(_) => match name {
                     "q" => "q_proj",
                     "k" => "k_proj",
                     "v" => "v_proj",
