@@ -6,6 +6,8 @@ use std::fmt;
 pub enum Call {
     /// Opening the framework and finding its classes and methods.
     Open,
+    /// Opening a connection to the system's service.
+    Client,
     /// Making a descriptor and a model of it.
     Model,
     /// A model's identifier, which names its directory.
@@ -37,6 +39,7 @@ impl Call {
     pub fn selector(self) -> &'static str {
         match self {
             Self::Open => "dlopen",
+            Self::Client => "initWithRestrictedAccessAllowed:",
             Self::Model => "modelWithMILText:weights:optionsPlist:",
             Self::Identifier => "hexStringIdentifier",
             Self::CompiledModelExists => "compiledModelExists",

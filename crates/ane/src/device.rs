@@ -85,6 +85,9 @@ pub struct Options {
     /// Programs loaded at the same time; the one that has not run for the longest time makes room
     /// for another.
     pub live_programs: usize,
+    /// Connections to the system's service, with the one that all programs share. Another is
+    /// opened when a load is refused, before a program is unloaded; 1 for none.
+    pub clients: usize,
     /// Compilations that this process may do; `None` for any number. Processes that compiled
     /// about 119 programs were refused more.
     pub compile_budget: Option<usize>,
@@ -99,8 +102,9 @@ impl Options {
     pub fn new(weights: WeightMode) -> Self {
         Self {
             weights,
-            // Of about 119 a process and 85 a connection, the smaller.
-            live_programs: 80,
+            // Processes were refused more than 110 to 120, one connection more than about 85.
+            live_programs: 110,
+            clients: 4,
             compile_budget: Some(110),
             retry: Retry::default(),
             wait: std::thread::sleep,

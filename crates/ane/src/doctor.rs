@@ -48,6 +48,7 @@ pub fn doctor<F: Framework>(framework: F, options: Options) -> Report {
     let laboratory = Laboratory { programs, scheme };
     observations.push(dispatch(&laboratory));
     observations.push(product(&laboratory));
+    observations.push(own_client(&laboratory));
     observations.push(counts(&laboratory));
     Report { host, observations }
 }
@@ -111,6 +112,16 @@ fn timed<F: Framework>(
         }
         Err(e) => Observation::new(name, question, Outcome::Refuted, e.to_string()),
     }
+}
+
+/// What lifts the limit of programs that one connection to the system's service can load.
+fn own_client<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
+    let question = "do programs run through a connection of their own to the system's service?";
+    let (outcome, answer) = match laboratory.programs.check_own_client() {
+        Ok(()) => (Outcome::Proven, "the results are right".to_owned()),
+        Err(error) => (Outcome::Refuted, error.to_string()),
+    };
+    Observation::new("own-connection", question, outcome, answer)
 }
 
 /// What the client had to do for all this.

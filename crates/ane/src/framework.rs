@@ -49,6 +49,8 @@ pub struct Host {
 /// Objects are released when they are dropped. A method does one call and nothing else: what is
 /// tried again, checked or remembered is the client's business.
 pub trait Framework: Send + Sync + 'static {
+    /// `_ANEClient`, a connection to the system's service.
+    type Client: Send + Sync;
     /// `_ANEInMemoryModel`.
     type Model: Send + Sync;
     /// An `IOSurface` and the framework's object around it.
@@ -62,6 +64,12 @@ pub trait Framework: Send + Sync + 'static {
     /// Where directories of models are, `NSTemporaryDirectory()`. The compiler reads
     /// `model.mil` and the weight files from `IDENTIFIER/` in it, which the caller fills.
     fn temporary_directory(&self) -> &Path;
+
+    /// Opens a connection besides the one that all models share.
+    ///
+    /// # Errors
+    /// When the framework gives none.
+    fn client(&self) -> Result<Self::Client, CallError>;
 
     /// A descriptor, and a model of it.
     ///
@@ -87,11 +95,12 @@ pub trait Framework: Send + Sync + 'static {
     /// What the compiler says.
     fn compile(&self, model: &Self::Model) -> Result<(), CallError>;
 
-    /// Loads what was compiled.
+    /// Loads what was compiled, through a connection of its own or, without one, the one that all
+    /// models share. Until it is unloaded, the other calls on the model go the same way.
     ///
     /// # Errors
     /// What the system says.
-    fn load(&self, model: &Self::Model) -> Result<(), CallError>;
+    fn load(&self, model: &Self::Model, client: Option<&Self::Client>) -> Result<(), CallError>;
 
     /// Unloads.
     ///

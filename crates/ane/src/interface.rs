@@ -171,6 +171,16 @@ macro_rules! interface {
 }
 
 interface! {
+    client = "_ANEClient" {
+        object with_access = "initWithRestrictedAccessAllowed:" (Bool) -> Object;
+        object load = "loadModel:options:qos:error:" (Object, Object, U32, ErrorPointer) -> Bool;
+        object unload = "unloadModel:options:qos:error:" (Object, Object, U32, ErrorPointer) -> Bool;
+        object evaluate = "evaluateWithModel:options:request:qos:error:" (Object, Object, Object, U32, ErrorPointer) -> Bool;
+    }
+    compiled = "_ANEModel" {
+        class at_url = "modelAtURL:key:" (Object, Object) -> Object;
+        object attributes = "modelAttributes" () -> Object;
+    }
     descriptor = "_ANEInMemoryModelDescriptor" {
         class with_text = "modelWithMILText:weights:optionsPlist:" (Object, Object, Object) -> Object;
     }
@@ -184,6 +194,7 @@ interface! {
         object evaluate = "evaluateWithQoS:options:request:error:" (U32, Object, Object, ErrorPointer) -> Bool;
         object purge = "purgeCompiledModel" () -> Void;
         object attributes = "modelAttributes" () -> Object;
+        object options = "compilerOptionsWithOptions:isCompiledModelCached:" (Object, Bool) -> Object;
     }
     surface = "_ANEIOSurfaceObject" {
         class with_surface = "objectWithIOSurface:" (Surface) -> Object;
@@ -218,7 +229,8 @@ mod tests {
 
     #[test]
     fn methods_are_told_with_their_types() {
-        let load = METHODS.iter().find(|m| m.selector.starts_with("load")).unwrap();
+        let mut of_model = METHODS.iter().filter(|m| m.class == "_ANEInMemoryModel");
+        let load = of_model.find(|m| m.selector.starts_with("load")).unwrap();
         assert_eq!(load.to_string(), "-[_ANEInMemoryModel loadWithQoS:options:error:]");
         assert_eq!(load.encodings().join(" "), "B @ : I @ ^@");
     }

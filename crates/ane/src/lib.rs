@@ -11,6 +11,7 @@
 
 mod attribute;
 mod call;
+mod clients;
 mod description;
 mod device;
 mod directory;
@@ -22,6 +23,7 @@ mod framework;
 mod inputs;
 pub mod interface;
 mod laboratory;
+mod loading;
 #[cfg(target_os = "macos")]
 mod macos;
 mod prepare;
@@ -39,7 +41,7 @@ pub use error::{Error, ErrorKind};
 pub use failure::Failure;
 pub use framework::{Binding, Descriptor, Evaluated, Framework, Host};
 #[cfg(target_os = "macos")]
-pub use macos::{System, SystemModel, SystemRequest, SystemSurface};
+pub use macos::{System, SystemClient, SystemModel, SystemRequest, SystemSurface};
 pub use probe::probe;
 pub use programs::Counts;
 pub use proof::{Order, Outcome, Proof, Rows, Scheme};

@@ -84,7 +84,7 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         let raw = laboratory.model(&old)?;
         let failed = |e| Error::of_call(ErrorKind::Load, "the experiment failed", e);
         framework.compile(&raw.model).map_err(failed)?;
-        framework.load(&raw.model).map_err(failed)?;
+        framework.load(&raw.model, None).map_err(failed)?;
         let size = 32 * 32 * 2;
         let x = framework.surface(size).map_err(failed)?;
         let y = framework.surface(size).map_err(failed)?;
@@ -110,7 +110,7 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         std::fs::write(&path, &**bytes)
             .map_err(|e| Error::new(ErrorKind::Directory, format!("{}: {e}", path.display())))?;
         framework.unload(&raw.model).map_err(failed)?;
-        framework.load(&raw.model).map_err(failed)?;
+        framework.load(&raw.model, None).map_err(failed)?;
         let after = first()?;
         framework.unload(&raw.model).map_err(failed)?;
         Ok(match (before, after) {
@@ -161,7 +161,7 @@ fn strides<F: Framework>(laboratory: &Laboratory<F>, dtype: DType) -> Observatio
         let framework = &laboratory.programs.framework;
         let failed = |e| Error::of_call(ErrorKind::Compile, "the experiment failed", e);
         framework.compile(&raw.model).map_err(failed)?;
-        framework.load(&raw.model).map_err(failed)?;
+        framework.load(&raw.model, None).map_err(failed)?;
         let attributes = framework.attributes(&raw.model).map_err(failed)?;
         framework.unload(&raw.model).map_err(failed)?;
         Ok(attributes)

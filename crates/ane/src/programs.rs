@@ -1,5 +1,6 @@
 //! The programs of a process: which exist, which are loaded, what is tried again.
 
+use crate::clients::Clients;
 use crate::description::Description;
 use crate::directory::{COMPILED_FILES, Directory};
 use crate::{
@@ -20,13 +21,14 @@ pub(crate) struct Programs<F: Framework> {
     state: Mutex<State<F>>,
 }
 
-struct State<F: Framework> {
-    slots: HashMap<u64, Slot<F>>,
+pub(crate) struct State<F: Framework> {
+    pub(crate) slots: HashMap<u64, Slot<F>>,
+    pub(crate) clients: Clients<F::Client>,
     /// Programs by what they were made of.
     by_text: HashMap<String, u64>,
     /// Counts programs and runs.
     clock: u64,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// What happened so far.
@@ -36,6 +38,8 @@ pub struct Counts {
     pub compilations: usize,
     /// Programs loaded now.
     pub loaded: usize,
+    /// Connections to the system's service now, with the one that all programs share.
+    pub clients: usize,
     /// Programs that exist now, loaded or not.
     pub programs: usize,
     /// Programs unloaded to make room for others.
@@ -44,13 +48,14 @@ pub struct Counts {
     pub retries: usize,
 }
 
-struct Slot<F: Framework> {
-    model: F::Model,
+pub(crate) struct Slot<F: Framework> {
+    pub(crate) model: F::Model,
     text: String,
     users: usize,
-    loaded: bool,
+    /// The connection that it is loaded through, if it is.
+    pub(crate) client: Option<usize>,
     /// When it ran last.
-    used: u64,
+    pub(crate) used: u64,
     description: Description,
     /// Held until the model is gone.
     directory: Directory,
@@ -79,6 +84,7 @@ impl<F: Framework> Programs<F> {
     pub(crate) fn new(framework: F, options: Options) -> Arc<Self> {
         let state = State {
             slots: HashMap::new(),
+            clients: Clients::new(),
             by_text: HashMap::new(),
             clock: 0,
             counts: Counts::default(),
@@ -89,11 +95,11 @@ impl<F: Framework> Programs<F> {
     /// What happened so far.
     pub(crate) fn counts(&self) -> Counts {
         let state = self.lock();
-        let loaded = state.slots.values().filter(|s| s.loaded).count();
-        Counts { loaded, programs: state.slots.len(), ..state.counts }
+        let (loaded, clients) = (state.clients.loaded(), state.clients.len());
+        Counts { loaded, clients, programs: state.slots.len(), ..state.counts }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<F>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<F>> {
         // A panic while it was held left slots as they were: each is changed in one place.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,7 +144,7 @@ impl<F: Framework> Programs<F> {
     }
 
     /// Waits before the next attempt.
-    fn pause(&self, state: &mut State<F>, attempt: usize) {
+    pub(crate) fn pause(&self, state: &mut State<F>, attempt: usize) {
         state.counts.retries += 1;
         (self.options.wait)(self.options.retry.delay(attempt));
     }
@@ -150,21 +156,7 @@ impl<F: Framework> Programs<F> {
         descriptor: &Descriptor,
         source: &Source,
     ) -> Result<Slot<F>, Error> {
-        let what = "the program cannot be handed to the Neural Engine";
-        let failed = |e| Error::of_call(ErrorKind::Compile, what, e);
-        let model = self.framework.model(descriptor).map_err(failed)?;
-        let identifier = self.framework.identifier(&model).map_err(failed)?;
-        let parent = self.framework.temporary_directory();
-        let directory = Directory::write(parent, &identifier, descriptor)?;
-        let mut slot = Slot {
-            model,
-            text: descriptor.text.clone(),
-            users: 1,
-            loaded: false,
-            used: 0,
-            description: Description::default(),
-            directory,
-        };
+        let mut slot = self.slot(descriptor)?;
         let made = match source {
             Source::Any => self.compile(state, &mut slot, false),
             Source::WithFiles => self.compile(state, &mut slot, true),
@@ -186,6 +178,25 @@ impl<F: Framework> Programs<F> {
         Ok(slot)
     }
 
+    /// A model in its directory, with nothing compiled.
+    pub(crate) fn slot(&self, descriptor: &Descriptor) -> Result<Slot<F>, Error> {
+        let what = "the program cannot be handed to the Neural Engine";
+        let failed = |e| Error::of_call(ErrorKind::Compile, what, e);
+        let model = self.framework.model(descriptor).map_err(failed)?;
+        let identifier = self.framework.identifier(&model).map_err(failed)?;
+        let parent = self.framework.temporary_directory();
+        let directory = Directory::write(parent, &identifier, descriptor)?;
+        Ok(Slot {
+            model,
+            text: descriptor.text.clone(),
+            users: 1,
+            client: None,
+            used: 0,
+            description: Description::default(),
+            directory,
+        })
+    }
+
     /// Takes the compiled program from the system's cache, or has it compiled.
     fn compile(
         &self,
@@ -193,7 +204,7 @@ impl<F: Framework> Programs<F> {
         slot: &mut Slot<F>,
         with_files: bool,
     ) -> Result<(), Error> {
-        let what = "the Neural Engine's compiler refuses the program";
+        let what = "what the system has compiled cannot be used";
         let failed = |e| Error::of_call(ErrorKind::Compile, what, e);
         let usable = !with_files || has_compiled_files(slot.directory.path());
         if usable && self.framework.compiled_model_exists(&slot.model).map_err(failed)? {
@@ -203,6 +214,12 @@ impl<F: Framework> Programs<F> {
             // What is in the cache is of no use.
             self.framework.purge(&slot.model).map_err(failed)?;
         }
+        self.have_compiled(state, slot)?;
+        self.load(state, slot)
+    }
+
+    /// Calls the compiler, if the process may.
+    pub(crate) fn have_compiled(&self, state: &mut State<F>, slot: &Slot<F>) -> Result<(), Error> {
         let used = state.counts.compilations;
         if self.options.compile_budget.is_some_and(|most| used >= most) {
             return Err(Error::new(
@@ -212,67 +229,8 @@ impl<F: Framework> Programs<F> {
             .hint("start a new process, or keep weights as inputs, which never compiles again"));
         }
         state.counts.compilations += 1;
-        self.framework.compile(&slot.model).map_err(failed)?;
-        self.load(state, slot)
-    }
-
-    /// Loads a program. Others are unloaded for it while there is no room.
-    fn load(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), Error> {
-        let loaded = |state: &State<F>| state.slots.values().filter(|s| s.loaded).count();
-        while loaded(state) >= self.options.live_programs.max(1) {
-            self.evict(state)?;
-        }
-        loop {
-            match self.framework.load(&slot.model) {
-                Ok(()) => {
-                    slot.loaded = true;
-                    return Ok(());
-                }
-                // The limit is not known for sure: it may be reached.
-                Err(e) if e.failure().is_transient() && loaded(state) > 0 => self.evict(state)?,
-                Err(e) => {
-                    let what = "the compiled program cannot be loaded";
-                    return Err(Error::of_call(ErrorKind::Load, what, e));
-                }
-            }
-        }
-    }
-
-    /// Unloads the program that has not run for the longest time.
-    fn evict(&self, state: &mut State<F>) -> Result<(), Error> {
-        let oldest = state.slots.iter().filter(|(_, s)| s.loaded).min_by_key(|(_, s)| s.used);
-        let Some(id) = oldest.map(|(&id, _)| id) else { return Ok(()) };
-        let mut slot = state.slots.remove(&id).expect("just found");
-        let unloaded = self.unload(state, &mut slot);
-        state.slots.insert(id, slot);
-        state.counts.evictions += 1;
-        unloaded
-            .map_err(|e| Error::of_call(ErrorKind::Load, "there is no room for another program", e))
-    }
-
-    fn unload(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), CallError> {
-        let mut attempt = 0;
-        loop {
-            let error = match self.framework.unload(&slot.model) {
-                Ok(()) => {
-                    slot.loaded = false;
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            attempt += 1;
-            if attempt >= self.options.retry.attempts {
-                return Err(error);
-            }
-            self.pause(state, attempt);
-        }
-    }
-
-    fn discard(&self, state: &mut State<F>, mut slot: Slot<F>) {
-        if slot.loaded {
-            // Nobody is interested any more; releasing the object is all that is left.
-            let _ = self.unload(state, &mut slot);
-        }
+        let what = "the Neural Engine's compiler refuses the program";
+        self.framework.compile(&slot.model).map_err(|e| Error::of_call(ErrorKind::Compile, what, e))
     }
 
     /// Has a new surface made, again if need be.
@@ -360,7 +318,10 @@ impl<F: Framework> Programs<F> {
     ) -> Result<Evaluated, Error> {
         let mut attempt = 0;
         loop {
-            let loaded = if slot.loaded { Ok(()) } else { self.load(state, slot) };
+            let loaded = match slot.client {
+                Some(_) => Ok(()),
+                None => self.load(state, slot),
+            };
             let error = match loaded {
                 Ok(()) => match self.framework.evaluate(&slot.model, request) {
                     Ok(evaluated) => return Ok(evaluated),
@@ -374,7 +335,7 @@ impl<F: Framework> Programs<F> {
                 return Err(error);
             }
             self.pause(state, attempt);
-            if attempt > 1 && slot.loaded {
+            if attempt > 1 && slot.client.is_some() {
                 self.unload(state, slot).map_err(|e| {
                     Error::of_call(ErrorKind::Evaluate, "the program cannot be loaded anew", e)
                 })?;

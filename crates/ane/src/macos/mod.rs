@@ -7,9 +7,13 @@
 
 mod attributes;
 mod check;
+mod client;
 mod surface;
 
+pub use client::SystemClient;
 pub use surface::SystemSurface;
+
+use client::OwnProgram;
 
 use crate::interface::{descriptor, device_info, model, request, surface as surface_object};
 use crate::{Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host};
@@ -25,6 +29,7 @@ use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where the framework is.
 const FRAMEWORK: &str =
@@ -69,6 +74,8 @@ unsafe impl Sync for SystemObject {}
 pub struct SystemModel {
     model: SystemObject,
     _descriptor: SystemObject,
+    /// The loaded program, if it is loaded through a connection of its own.
+    own: Mutex<Option<OwnProgram>>,
 }
 
 /// A request and the surfaces it names.
@@ -207,21 +214,21 @@ unsafe fn failure(call: Call, error: *mut AnyObject) -> CallError {
     }
 }
 
+/// Calls a method that says whether it worked, and if not, why.
+fn attempt(call: Call, method: impl FnOnce(*mut *mut AnyObject) -> Bool) -> Result<(), CallError> {
+    autoreleasepool(|_| {
+        let mut error: *mut AnyObject = ptr::null_mut();
+        if method(&mut error).as_bool() {
+            return Ok(());
+        }
+        // SAFETY: null, or the error that the method made, which the pool keeps.
+        Err(unsafe { failure(call, error) })
+    })
+}
+
 impl SystemModel {
-    /// Calls a method that says whether it worked, and if not, why.
-    fn attempt(
-        &self,
-        call: Call,
-        method: impl FnOnce(*mut AnyObject, *mut *mut AnyObject) -> Bool,
-    ) -> Result<(), CallError> {
-        autoreleasepool(|_| {
-            let mut error: *mut AnyObject = ptr::null_mut();
-            if method(self.object(), &mut error).as_bool() {
-                return Ok(());
-            }
-            // SAFETY: null, or the error that the method made, which the pool keeps.
-            Err(unsafe { failure(call, error) })
-        })
+    fn own(&self) -> MutexGuard<'_, Option<OwnProgram>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn object(&self) -> *mut AnyObject {
@@ -239,6 +246,7 @@ fn empty_options() -> Retained<NSDictionary> {
 }
 
 impl Framework for System {
+    type Client = SystemClient;
     type Model = SystemModel;
     type Surface = SystemSurface;
     type Request = SystemRequest;
@@ -249,6 +257,10 @@ impl Framework for System {
 
     fn temporary_directory(&self) -> &Path {
         &self.temporary_directory
+    }
+
+    fn client(&self) -> Result<SystemClient, CallError> {
+        autoreleasepool(|_| SystemClient::new())
     }
 
     fn model(&self, parts: &Descriptor) -> Result<SystemModel, CallError> {
@@ -274,7 +286,7 @@ impl Framework for System {
                 let made = kept(made, Call::Model, "descriptor")?;
                 let object = model::with_descriptor(models, (pointer(&made.0),));
                 let object = kept(object, Call::Model, "model")?;
-                Ok(SystemModel { model: object, _descriptor: made })
+                Ok(SystemModel { model: object, _descriptor: made, own: Mutex::default() })
             }
         })
     }
@@ -299,23 +311,37 @@ impl Framework for System {
     fn compile(&self, model: &SystemModel) -> Result<(), CallError> {
         let options = empty_options();
         // SAFETY: a method of the checked table, with a place for the error.
-        model.attempt(Call::Compile, |object, error| unsafe {
-            model::compile(object, (QUALITY_OF_SERVICE, pointer(&options), error))
+        attempt(Call::Compile, |error| unsafe {
+            model::compile(model.object(), (QUALITY_OF_SERVICE, pointer(&options), error))
         })
     }
 
-    fn load(&self, model: &SystemModel) -> Result<(), CallError> {
+    fn load(&self, model: &SystemModel, client: Option<&SystemClient>) -> Result<(), CallError> {
+        if let Some(client) = client {
+            let identifier = self.identifier(model)?;
+            let loaded = autoreleasepool(|_| {
+                OwnProgram::load(model, &identifier, &self.temporary_directory, client)
+            });
+            *model.own() = Some(loaded?);
+            return Ok(());
+        }
         let options = empty_options();
         // SAFETY: as above.
-        model.attempt(Call::Load, |object, error| unsafe {
-            model::load(object, (QUALITY_OF_SERVICE, pointer(&options), error))
+        attempt(Call::Load, |error| unsafe {
+            model::load(model.object(), (QUALITY_OF_SERVICE, pointer(&options), error))
         })
     }
 
     fn unload(&self, model: &SystemModel) -> Result<(), CallError> {
+        let mut own = model.own();
+        if let Some(program) = &*own {
+            program.unload()?;
+            *own = None;
+            return Ok(());
+        }
         // SAFETY: as above.
-        model.attempt(Call::Unload, |object, error| unsafe {
-            model::unload(object, (QUALITY_OF_SERVICE, error))
+        attempt(Call::Unload, |error| unsafe {
+            model::unload(model.object(), (QUALITY_OF_SERVICE, error))
         })
     }
 
@@ -327,9 +353,13 @@ impl Framework for System {
 
     fn attributes(&self, model: &SystemModel) -> Result<Option<Attribute>, CallError> {
         autoreleasepool(|_| {
-            // SAFETY: a method of the checked table; the object lives as long as the pool.
-            let object = unsafe { model::attributes(model.object(), ()).as_ref() };
-            Ok(object.map(attributes::read))
+            let object = match &*model.own() {
+                Some(program) => program.attributes(),
+                // SAFETY: a method of the checked table.
+                None => unsafe { model::attributes(model.object(), ()) },
+            };
+            // SAFETY: null, or an object that lives as long as the pool.
+            Ok(unsafe { object.as_ref() }.map(attributes::read))
         })
     }
 
@@ -402,11 +432,15 @@ impl Framework for System {
         model: &SystemModel,
         request: &SystemRequest,
     ) -> Result<Evaluated, CallError> {
-        let options = empty_options();
         let request = pointer(&request.request.0);
+        if let Some(program) = &*model.own() {
+            program.evaluate(request)?;
+            return Ok(Evaluated::default());
+        }
+        let options = empty_options();
         // SAFETY: a method of the checked table, with a request that names living surfaces.
-        model.attempt(Call::Evaluate, |object, error| unsafe {
-            model::evaluate(object, (QUALITY_OF_SERVICE, pointer(&options), request, error))
+        attempt(Call::Evaluate, |error| unsafe {
+            model::evaluate(model.object(), (QUALITY_OF_SERVICE, pointer(&options), request, error))
         })?;
         Ok(Evaluated::default())
     }

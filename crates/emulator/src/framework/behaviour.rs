@@ -16,8 +16,12 @@ pub struct Behaviour {
     pub rereads_weight_files: bool,
     /// Whether programs that differ in the values of weights have one identifier.
     pub identifier_ignores_weights: bool,
-    /// Programs that can be loaded at the same time.
+    /// Programs that a process can have loaded at the same time.
     pub loaded_programs: usize,
+    /// The same of one connection to the system's service.
+    pub loaded_per_client: usize,
+    /// What connections are good for besides the one that all models share.
+    pub own_clients: OwnClients,
     /// Compilations that one process can do.
     pub compilations: Option<usize>,
 }
@@ -33,9 +37,25 @@ impl Default for Behaviour {
             rereads_weight_files: false,
             identifier_ignores_weights: false,
             loaded_programs: 119,
+            loaded_per_client: 85,
+            own_clients: OwnClients::Work,
             compilations: None,
         }
     }
+}
+
+/// What a connection is good for that a process opens for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnClients {
+    /// The same as the one that all models share: measured by one project on an M4.
+    Work,
+    /// None is given.
+    Missing,
+    /// Nothing is loaded through it without an entitlement, as through one with restricted
+    /// access.
+    Refused,
+    /// Runs succeed and write nothing.
+    Silent,
 }
 
 /// What becomes of weights in the place of another program's compiled ones.

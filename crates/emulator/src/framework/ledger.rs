@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Objects that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Living {
+    /// Connections that were opened besides the one that all models share.
+    pub clients: usize,
     /// Models.
     pub models: usize,
     /// Models that are loaded.
@@ -28,8 +30,10 @@ pub enum Fault {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
+    Client,
     Model,
-    Loaded,
+    /// Through the connection of that number; 0 is the one that all models share.
+    Loaded(usize),
     Surface,
     Request,
 }
@@ -42,6 +46,9 @@ struct Records {
     living: Living,
     calls: Vec<Call>,
     faults: HashMap<usize, Fault>,
+    /// Programs that are loaded, by connection.
+    loaded: HashMap<usize, usize>,
+    clients_so_far: usize,
 }
 
 impl Ledger {
@@ -77,20 +84,38 @@ impl Ledger {
         }
     }
 
+    /// A number that no connection had yet.
+    pub(super) fn next_client(&self) -> usize {
+        let mut records = self.lock();
+        records.clients_so_far += 1;
+        records.clients_so_far
+    }
+
+    /// Programs that are loaded through a connection.
+    pub(super) fn loaded_through(&self, client: usize) -> usize {
+        self.lock().loaded.get(&client).copied().unwrap_or(0)
+    }
+
     pub(super) fn token(self: &Arc<Self>, kind: Kind) -> Token {
-        *self.lock().living.of(kind) += 1;
+        self.lock().counts(kind).for_each(|count| *count += 1);
         Token { ledger: self.clone(), kind }
     }
 }
 
-impl Living {
-    fn of(&mut self, kind: Kind) -> &mut usize {
-        match kind {
-            Kind::Model => &mut self.models,
-            Kind::Loaded => &mut self.loaded,
-            Kind::Surface => &mut self.surfaces,
-            Kind::Request => &mut self.requests,
-        }
+impl Records {
+    /// What counts objects of a kind.
+    fn counts(&mut self, kind: Kind) -> impl Iterator<Item = &mut usize> {
+        let living = &mut self.living;
+        let (all, of_client) = match kind {
+            Kind::Client => (&mut living.clients, None),
+            Kind::Model => (&mut living.models, None),
+            Kind::Loaded(client) => {
+                (&mut living.loaded, Some(self.loaded.entry(client).or_default()))
+            }
+            Kind::Surface => (&mut living.surfaces, None),
+            Kind::Request => (&mut living.requests, None),
+        };
+        std::iter::once(all).chain(of_client)
     }
 }
 
@@ -103,6 +128,6 @@ pub(super) struct Token {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        *self.ledger.lock().living.of(self.kind) -= 1;
+        self.ledger.lock().counts(self.kind).for_each(|count| *count -= 1);
     }
 }

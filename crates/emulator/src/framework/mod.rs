@@ -11,7 +11,7 @@ mod behaviour;
 mod ledger;
 mod memory;
 
-pub use behaviour::{Behaviour, Donor};
+pub use behaviour::{Behaviour, Donor, OwnClients};
 pub use ledger::{Fault, Living};
 pub use memory::StandInSurface;
 
@@ -43,6 +43,12 @@ struct Shared {
     cache: Mutex<HashMap<String, Artifact>>,
 }
 
+/// A connection of the stand-in.
+pub struct StandInClient {
+    number: usize,
+    _token: Token,
+}
+
 /// A model of the stand-in.
 pub struct StandInModel {
     descriptor: Descriptor,
@@ -54,6 +60,8 @@ pub struct StandInModel {
 /// A compiled program that is loaded.
 struct Loaded {
     runnable: Runnable,
+    /// Whether it was loaded through a connection that the process opened.
+    own_client: bool,
     _token: Token,
 }
 
@@ -137,6 +145,7 @@ impl StandIn {
 }
 
 impl Framework for StandIn {
+    type Client = StandInClient;
     type Model = StandInModel;
     type Surface = StandInSurface;
     type Request = StandInRequest;
@@ -147,6 +156,15 @@ impl Framework for StandIn {
 
     fn temporary_directory(&self) -> &Path {
         &self.shared.directory
+    }
+
+    fn client(&self) -> Result<StandInClient, CallError> {
+        self.shared.ledger.call(Call::Client)?;
+        if self.shared.behaviour.own_clients == OwnClients::Missing {
+            return Err(CallError::new(Call::Client, "there is no client"));
+        }
+        let number = self.shared.ledger.next_client();
+        Ok(StandInClient { number, _token: self.shared.ledger.token(Kind::Client) })
     }
 
     fn model(&self, descriptor: &Descriptor) -> Result<StandInModel, CallError> {
@@ -202,7 +220,7 @@ impl Framework for StandIn {
         Ok(())
     }
 
-    fn load(&self, model: &StandInModel) -> Result<(), CallError> {
+    fn load(&self, model: &StandInModel, client: Option<&StandInClient>) -> Result<(), CallError> {
         self.shared.ledger.call(Call::Load)?;
         let refuse = |message: String| {
             let text = format!("programLoadError: {message}");
@@ -212,7 +230,14 @@ impl Framework for StandIn {
         if loaded.is_some() {
             return Ok(());
         }
-        if self.living().loaded >= self.shared.behaviour.loaded_programs {
+        let behaviour = &self.shared.behaviour;
+        if client.is_some() && behaviour.own_clients == OwnClients::Refused {
+            return Err(refuse("Entitlement com.apple.ane.iokit-user-access".to_owned()));
+        }
+        let number = client.map_or(0, |c| c.number);
+        if self.living().loaded >= behaviour.loaded_programs
+            || self.shared.ledger.loaded_through(number) >= behaviour.loaded_per_client
+        {
             return Err(refuse("no room".to_owned()));
         }
         let directory = self.model_directory(model);
@@ -234,8 +259,8 @@ impl Framework for StandIn {
             artifact
         };
         let runnable = self.runnable(&artifact).map_err(refuse)?;
-        let token = self.shared.ledger.token(Kind::Loaded);
-        *loaded = Some(Loaded { runnable, _token: token });
+        let token = self.shared.ledger.token(Kind::Loaded(number));
+        *loaded = Some(Loaded { runnable, own_client: client.is_some(), _token: token });
         Ok(())
     }
 
@@ -304,6 +329,9 @@ impl Framework for StandIn {
         let Some(loaded) = loaded.as_mut() else {
             return Err(CallError::new(Call::Evaluate, "programInferenceProgramNotFound"));
         };
+        if loaded.own_client && self.shared.behaviour.own_clients == OwnClients::Silent {
+            return Ok(Evaluated::default());
+        }
         self.run(&mut loaded.runnable, request)?;
         Ok(Evaluated::default())
     }

@@ -1,7 +1,7 @@
 //! Every call fails once: no leak, no wrong result.
 
 use crate::support::{Bench, assert_close, expected, layer, options, run, weights};
-use orion_ane::{Ane, ErrorKind, Options, Retry, WeightMode};
+use orion_ane::{Ane, Call, ErrorKind, Options, Retry, WeightMode};
 use orion_emulator::{Behaviour, Fault, StandIn};
 use orion_runtime::{Device as _, Executable};
 use std::error::Error;
@@ -41,18 +41,28 @@ fn session(bench: &Bench, options: Options) -> Outcome {
     work(&bench.open(options)?)
 }
 
-fn calls_of_a_session(mode: WeightMode) -> usize {
-    let bench = Bench::new(Behaviour::default());
+fn calls_of_a_session(behaviour: Behaviour, mode: WeightMode) -> usize {
+    let bench = Bench::new(behaviour);
     session(&bench, with(mode, 5)).unwrap();
     bench.assert_empty();
-    bench.framework.calls().len()
+    let calls = bench.framework.calls();
+    assert_eq!(calls.contains(&Call::Client), behaviour.loaded_per_client == 1);
+    calls.len()
+}
+
+/// Every weight mode where there is room for everything, and a system where every connection
+/// takes one program only.
+fn cases() -> impl Iterator<Item = (Behaviour, WeightMode)> {
+    let roomy = WeightMode::ALL.map(|mode| (Behaviour::default(), mode));
+    let tight = Behaviour { loaded_per_client: 1, ..Behaviour::default() };
+    roomy.into_iter().chain([(tight, WeightMode::BakedRecompile)])
 }
 
 #[test]
 fn what_fails_once_for_no_reason_is_done_again() {
-    for mode in WeightMode::ALL {
-        for number in 0..calls_of_a_session(mode) {
-            let bench = Bench::new(Behaviour::default());
+    for (system, mode) in cases() {
+        for number in 0..calls_of_a_session(system, mode) {
+            let bench = Bench::new(system);
             bench.framework.fail_at(number, Fault::Transient);
             let outcome = session(&bench, with(mode, 5));
             let call = bench.framework.calls()[number];
@@ -64,10 +74,10 @@ fn what_fails_once_for_no_reason_is_done_again() {
 
 #[test]
 fn what_fails_for_good_is_an_error_and_leaves_nothing() {
-    for mode in WeightMode::ALL {
+    for (system, mode) in cases() {
         let mut failures = 0;
-        for number in 0..calls_of_a_session(mode) {
-            let bench = Bench::new(Behaviour::default());
+        for number in 0..calls_of_a_session(system, mode) {
+            let bench = Bench::new(system);
             let fault = Fault::Says("Failed with status=0x1d : InvalidMILProgram".to_owned());
             bench.framework.fail_at(number, fault);
             failures += usize::from(session(&bench, with(mode, 1)).is_err());
@@ -111,9 +121,9 @@ fn an_update_that_fails_leaves_the_old_weights() {
 
 #[test]
 fn a_process_that_was_killed_leaves_nothing_that_misleads_the_next() {
-    for mode in WeightMode::ALL {
-        for number in (0..calls_of_a_session(mode)).step_by(3) {
-            let bench = Bench::new(Behaviour::default());
+    for (system, mode) in cases() {
+        for number in (0..calls_of_a_session(system, mode)).step_by(3) {
+            let bench = Bench::new(system);
             // Everything after the fatal call fails, and nobody cleans up.
             for later in number..number + 500 {
                 bench.framework.fail_at(later, Fault::Says("Entitlement".to_owned()));
@@ -123,11 +133,7 @@ fn a_process_that_was_killed_leaves_nothing_that_misleads_the_next() {
                 std::mem::forget(device);
             }
             let next = Bench {
-                framework: StandIn::new(
-                    "m4".parse().unwrap(),
-                    bench.directory.path(),
-                    Behaviour::default(),
-                ),
+                framework: StandIn::new("m4".parse().unwrap(), bench.directory.path(), system),
                 directory: bench.directory,
             };
             session(&next, with(mode, 5)).unwrap_or_else(|e| panic!("{mode}, {number}: {e}"));

@@ -123,7 +123,7 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
         let weights = directory.join("weights/weight.bin");
         std::fs::write(&weights, file(1.0)).unwrap();
         framework.compile(&model).unwrap();
-        framework.load(&model).unwrap();
+        framework.load(&model, None).unwrap();
         let (x, y) = (framework.surface(64).unwrap(), framework.surface(64).unwrap());
         let bind = |surface| [orion_ane::Binding { index: 0, surface }];
         let request = framework.request(&bind(&x), &bind(&y)).unwrap();
@@ -138,7 +138,7 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
         framework.unload(&model).unwrap();
         let error = framework.evaluate(&model, &request).unwrap_err();
         assert!(error.text.contains("NotFound"), "{error}");
-        framework.load(&model).unwrap();
+        framework.load(&model, None).unwrap();
         assert_eq!(first(), if rereads_weight_files { 2.0 } else { 1.0 });
         // Memory of another size, and a number that is not there.
         let small = framework.surface(32).unwrap();

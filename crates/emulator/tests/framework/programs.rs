@@ -1,8 +1,8 @@
 //! Programs of every kind, and how many are loaded.
 
 use crate::support::{Bench, assert_close, expected, layer, options, run, weights};
-use orion_ane::{Call, Options, WeightMode};
-use orion_emulator::{AneModel, Behaviour};
+use orion_ane::{Call, Counts, Options, Outcome, WeightMode};
+use orion_emulator::{AneModel, Behaviour, OwnClients};
 use orion_runtime::{Device as _, ErrorKind, Executable};
 use orion_tensor::Tolerance;
 use orion_testing::{all_cases, run_once};
@@ -104,6 +104,65 @@ fn programs_make_room_for_each_other() {
         assert_eq!(bench.framework.calls().iter().filter(|&&c| c == Call::Load).count(), loads);
         drop(programs);
         drop(device);
+        bench.assert_empty();
+    }
+}
+
+/// Compiles programs and runs them in turn, checking every result.
+fn run_in_turn(bench: &Bench, options: Options, count: u64) -> Counts {
+    let device = bench.open(options).unwrap();
+    let (program, at) = layer("layer");
+    let compile = |seed| device.compile(&program, &weights(at, seed)).unwrap();
+    let mut programs: Vec<_> = (0..count).map(compile).collect();
+    for _ in 0..2 {
+        for (seed, program) in programs.iter_mut().enumerate() {
+            assert_close(&run(&mut **program).unwrap(), &expected(at, seed as u64));
+        }
+    }
+    let counts = device.counts();
+    assert_eq!(counts.loaded, bench.framework.living().loaded);
+    counts
+}
+
+#[test]
+fn another_connection_is_opened_before_a_program_is_unloaded() {
+    let behaviour = Behaviour { loaded_per_client: 3, loaded_programs: 7, ..Behaviour::default() };
+    let options = options(WeightMode::BakedRecompile);
+    // (programs, connections, loaded at the end): what fits, what needs a second and a third
+    // connection, and what does not fit the process.
+    for (count, clients, loaded) in [(3, 1, 3), (5, 2, 5), (7, 3, 7), (9, 3, 7)] {
+        let bench = Bench::new(behaviour);
+        let counts = run_in_turn(&bench, options.clone(), count);
+        assert_eq!((counts.clients, counts.loaded), (clients, loaded), "{counts:?}");
+        assert_eq!(counts.evictions > 0, count > 7, "{counts:?}");
+        bench.assert_empty();
+    }
+    // Where the process takes no more than a connection, another does not help and is closed.
+    let bench = Bench::new(Behaviour { loaded_programs: 3, ..behaviour });
+    let counts = run_in_turn(&bench, options.clone(), 5);
+    assert_eq!((counts.clients, counts.loaded), (1, 3), "{counts:?}");
+    bench.assert_empty();
+    // And none is opened where that is not wanted.
+    let bench = Bench::new(behaviour);
+    let counts = run_in_turn(&bench, Options { clients: 1, ..options }, 5);
+    assert_eq!((counts.clients, counts.loaded), (1, 3), "{counts:?}");
+    assert!(!bench.framework.calls().contains(&Call::Client));
+    bench.assert_empty();
+}
+
+#[test]
+fn connections_that_are_of_no_use_are_not_used() {
+    for own_clients in [OwnClients::Missing, OwnClients::Refused, OwnClients::Silent] {
+        let behaviour = Behaviour { loaded_per_client: 3, own_clients, ..Behaviour::default() };
+        let bench = Bench::new(behaviour);
+        let counts = run_in_turn(&bench, options(WeightMode::BakedRecompile), 5);
+        assert_eq!((counts.clients, counts.loaded), (1, 3), "{own_clients:?}: {counts:?}");
+        let opened = bench.framework.calls().iter().filter(|&&c| c == Call::Client).count();
+        assert!((1..=5).contains(&opened), "{own_clients:?}: asked {opened} times");
+        bench.assert_empty();
+        let report = orion_ane::doctor(bench.framework.clone(), options(WeightMode::Inputs));
+        let seen = report.observations.iter().find(|o| o.name == "own-connection").unwrap();
+        assert_eq!(seen.outcome, Outcome::Refuted, "{}", seen.answer);
         bench.assert_empty();
     }
 }
