@@ -1,7 +1,7 @@
 //! Forward and backward on two devices: an accelerator computes the layers, the host everything
 //! else, at the same time where one does not wait for the other.
 
-use crate::programs::{gradient_partition, gradient_program};
+use crate::programs::gradient_partition;
 use orion_compile::partition::{Access, Part, Partition, Role, Unit, WeightForm, Work};
 use orion_mil::{Program, WEIGHT_FILE, Weights};
 use orion_models::{Network, WeightIndex};
@@ -103,8 +103,8 @@ struct Planned {
 }
 
 impl LayerSchedule {
-    /// Cuts the gradient program of `sequences` × `length` tokens, which adds to gradients in
-    /// place where `accumulate` says so: see [`gradient_program`]. Nothing is compiled before the
+    /// Cuts a gradient program over an index: see
+    /// [`gradient_program`](crate::programs::gradient_program). Nothing is compiled before the
     /// first run, because programs with weights as constants are compiled with those.
     ///
     /// # Errors
@@ -112,18 +112,16 @@ impl LayerSchedule {
     pub fn new(
         network: &Network,
         index: &WeightIndex,
-        [sequences, length]: [usize; 2],
-        accumulate: bool,
+        program: &Program,
         accelerator: Accelerator,
         host: Arc<dyn Device>,
     ) -> Result<Self, Error> {
-        let program = gradient_program(network, index, sequences, length, accumulate);
         let name = format!("{}+{}", accelerator.device.name(), host.name());
         let signature = Signature::dense(&program.functions[0], &name)?;
-        let refused = (accelerator.refused)(&program, index.weights());
+        let refused = (accelerator.refused)(program, index.weights());
         let (numbers, weights) = (accelerator.numbers, accelerator.weights);
-        let partition =
-            gradient_partition(network, &program, numbers, weights, &refused).map_err(|e| {
+        let partition = gradient_partition(network, index, program, numbers, weights, &refused)
+            .map_err(|e| {
                 let message = format!("the training step cannot be divided: {e}");
                 Error::new(ErrorKind::Unsupported, &name, message)
             })?;

@@ -124,13 +124,16 @@ pub fn weighted_gradient_program(
     optimized(&weighted_gradient_source(network, index, sequences, length, accumulate))
 }
 
-/// [`gradient_program`] in parts: the layers for an accelerator, which computes in `numbers` and
+/// A gradient program in parts: the layers for an accelerator, which computes in `numbers` and
 /// gets weights as `weights` says, but for the values that it refuses; the rest for the host.
+/// Where the index has adapters, their matrices are inputs, and `weights` is about what lies
+/// under them.
 ///
 /// # Errors
 /// See [`partition`].
 pub fn gradient_partition(
     network: &Network,
+    index: &WeightIndex,
     program: &Program,
     numbers: DType,
     weights: WeightForm,
@@ -139,13 +142,18 @@ pub fn gradient_partition(
     let layers: Vec<String> =
         (0..network.layer_count()).map(|layer| format!("layer{layer}")).collect();
     let parameters: Vec<String> =
-        network.parameters().iter().map(|p| program_name(&p.name)).collect();
+        trained(network, index).iter().map(|p| program_name(&p.name)).collect();
     let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+    let (weights, tables) = match index.adapters() {
+        Some(_) => (WeightForm::Inputs, weights),
+        None => (weights, WeightForm::Inputs),
+    };
     let options = PartitionOptions {
         layers: &layers,
         parameters: &parameters,
         numbers,
         weights,
+        tables,
         on_host: &|function, operation| {
             operation.outputs.iter().any(|&v| refused.contains(function.value_name(v)))
         },

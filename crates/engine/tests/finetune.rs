@@ -2,11 +2,13 @@
 
 mod runs;
 
+use orion_compile::partition::WeightForm;
 use orion_cpu::Cpu;
 use orion_cpu::reference::Reference;
 use orion_engine::{
-    Companions, ConfigLayers, EvaluationShape, Generator, LoadedModel, Random, Target, TrainConfig,
-    Trainer, WindowRule, convert, evaluate_adapted, initialize, load_adapter, load_model, programs,
+    Accelerator, Companions, ConfigLayers, EvaluationShape, Generator, LoadedModel, Random, Target,
+    TrainConfig, Trainer, WindowRule, convert, evaluate_adapted, initialize, load_adapter,
+    load_model, programs,
 };
 use orion_formats::TokenFile;
 use orion_mil::{Op, typed};
@@ -323,6 +325,13 @@ fn page(model: &Path, data: &Path, overrides: &[(&str, &str)]) -> TrainConfig {
     layers.finish().unwrap()
 }
 
+/// The configuration that a run keeps.
+fn written_page(run: &Path) -> TrainConfig {
+    let mut layers = ConfigLayers::default();
+    layers.add_toml(&fs::read_to_string(run.join("config.toml")).unwrap()).unwrap();
+    layers.finish().unwrap()
+}
+
 fn written(run: &Path) -> Vec<Vec<u8>> {
     [
         "latest/adapter_model.safetensors",
@@ -349,9 +358,7 @@ fn interrupted_runs_resume_bit_for_bit_from_every_kind_of_data() {
             let mut trainer = Trainer::new(config.clone(), &run, cpu()).unwrap();
             assert!(run_until(&mut trainer, stop).interrupted);
             assert!(!run.join("adapter").exists());
-            let mut layers = ConfigLayers::default();
-            layers.add_toml(&fs::read_to_string(run.join("config.toml")).unwrap()).unwrap();
-            let mut resumed = Trainer::resume(layers.finish().unwrap(), &run, cpu()).unwrap();
+            let mut resumed = Trainer::resume(written_page(&run), &run, cpu()).unwrap();
             assert_eq!(resumed.step(), stop);
             run_until(&mut resumed, 0);
             assert_eq!(written(&run), written(&whole), "{kind}, stopped at {stop}");
@@ -366,6 +373,35 @@ fn interrupted_runs_resume_bit_for_bit_from_every_kind_of_data() {
         assert_eq!(load("checkpoints/step_00000012"), last);
         assert_ne!(load("checkpoints/step_00000004"), last);
         assert_eq!((last.rank(), last.modules.len()), (3, 12));
+    }
+}
+
+/// A CPU in the accelerator's place gives the same run, whatever the data and however the weights
+/// under the adapter get to it.
+#[test]
+fn two_devices_train_adapters_like_one() {
+    let (directory, model) = place();
+    let directory = directory.path();
+    for kind in ["story.txt", "answers.jsonl", "chat.jsonl"] {
+        let config = page(&model, &directory.join(kind), &[]);
+        let one = directory.join(format!("{kind} one"));
+        run_until(&mut Trainer::new(config.clone(), &one, cpu()).unwrap(), 0);
+        for weights in [WeightForm::Inputs, WeightForm::Constants] {
+            let two = directory.join(format!("{kind} {weights:?}"));
+            let mut trainer = Trainer::new(config.clone(), &two, cpu()).unwrap();
+            let accelerator = Accelerator { weights, ..Accelerator::plain(cpu()) };
+            trainer.use_accelerator(accelerator.clone()).unwrap();
+            assert!(run_until(&mut trainer, 7).interrupted);
+            let mut trainer = Trainer::resume(written_page(&two), &two, cpu()).unwrap();
+            trainer.use_accelerator(accelerator).unwrap();
+            run_until(&mut trainer, 0);
+            let [found, expected] = [&two, &one].map(|run| {
+                let text = losses(run).join(" ");
+                text.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<f64>>()
+            });
+            assert!(expected.len() > 24, "{expected:?}");
+            Tolerance::Trained.check(&found, &expected).unwrap();
+        }
     }
 }
 

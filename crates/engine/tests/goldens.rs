@@ -121,7 +121,8 @@ fn check_gradients(
         let divided = move |network: &Network, index: &WeightIndex, shape: [usize; 2]| {
             let host: Arc<dyn Device> = Arc::new(Cpu::default());
             let accelerator = Accelerator { weights, ..Accelerator::plain(host.clone()) };
-            let layers = LayerSchedule::new(network, index, shape, false, accelerator, host);
+            let program = programs::gradient_program(network, index, shape[0], shape[1], false);
+            let layers = LayerSchedule::new(network, index, &program, accelerator, host);
             Box::new(layers.unwrap()) as Box<dyn Executable>
         };
         ways.push((format!("cpu+cpu, {weights:?}"), Box::new(divided)));

@@ -1,6 +1,6 @@
 //! The verbs and flags about adapters.
 
-use super::{DeviceChoice, NumberType, Recipe, TrainConfiguration};
+use super::{NumberType, Recipe, TrainConfiguration, TrainDeviceChoice};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -63,6 +63,10 @@ pub(crate) struct Finetune {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
 
+    /// Write when things run to a file that Perfetto opens, one track a device
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
     /// Run directory to create [default: runs/finetune-1, or the next free number]
     #[arg(short, long, value_name = "DIR", conflicts_with = "resume")]
     pub(crate) out: Option<PathBuf>,
@@ -82,5 +86,5 @@ pub(crate) struct Finetune {
     pub(crate) recipe: Recipe,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: TrainDeviceChoice,
 }

@@ -31,7 +31,8 @@ pub(crate) fn estimate(arguments: &Estimate, printer: &Printer) -> Result {
             prices.map(|price| Priced { program: p.name.clone(), price })
         })
         .collect();
-    let is_divided = arguments.of_model.task == ModelTask::Train && !is_program(&arguments.file);
+    let is_divided = matches!(arguments.of_model.task, ModelTask::Train | ModelTask::Finetune)
+        && !is_program(&arguments.file);
     match arguments.format {
         EstimateFormat::Text => {
             for one in &priced {

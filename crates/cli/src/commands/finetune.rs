@@ -1,8 +1,8 @@
 //! Training an adapter: `train` with other defaults and a model that stays as it is.
 
-use super::train::{Paths, absolute_text, add_file, ended, finish, products, run};
+use super::train::{LOSS_SCALE, Paths, Session, absolute_text, add_file, finish, products};
 use crate::arguments::Finetune;
-use crate::devices::device;
+use crate::devices::two;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::printer::Printer;
@@ -18,27 +18,26 @@ pub(crate) fn finetune(arguments: &Finetune, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let device = device(&arguments.device, products(&config))?;
-    let (mut trainer, directory) = match &arguments.resume {
+    let devices = two::devices(&arguments.device, products(&config))?;
+    let device = devices.host.clone();
+    let (trainer, directory) = match &arguments.resume {
         Some(directory) => {
             let path = std::path::absolute(directory)?;
-            (Trainer::resume(config, &path, device.clone())?, directory.clone())
+            (Trainer::resume(config, &path, device)?, directory.clone())
         }
         None => {
             let directory = arguments.out.clone().unwrap_or_else(|| free_run_directory("finetune"));
             let path = std::path::absolute(&directory)?;
-            (Trainer::new(config, &path, device.clone())?, directory)
+            (Trainer::new(config, &path, device)?, directory)
         }
     };
-    let (cut, left_out) = trainer.shortened();
-    if cut > 0 {
-        printer.warn(format_args!(
-            "{cut} examples are longer than train.seq and were cut; {left_out} had nothing left to \
-             learn and were left out"
-        ));
-    }
-    let outcome = run(&mut trainer, &directory, device.name(), printer)?;
-    Ok(ended(&outcome, &trainer, &directory, printer))
+    let session = Session {
+        verb: "finetune",
+        directory: &directory,
+        device: &arguments.device,
+        trace: arguments.trace.as_deref(),
+    };
+    session.run(trainer, devices, printer)
 }
 
 /// Defaults for adapters or the resumed run's page, then `--config`, the model, flags, `--set`.
@@ -60,6 +59,9 @@ fn configuration(arguments: &Finetune) -> Result<TrainConfig> {
         let seq = network.max_positions().min(DEFAULT_SEQUENCE).to_string();
         layers.set_network(&network);
         layers.set("model.weights", &absolute_text(path)?)?;
+        if two::is_half(&arguments.device.device) {
+            layers.set("train.loss_scale", LOSS_SCALE)?;
+        }
         for (key, value) in [
             ("adapter.rank", "8"),
             ("train.steps", "300"),

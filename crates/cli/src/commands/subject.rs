@@ -111,7 +111,7 @@ pub(crate) fn model_programs(subject: &Path, of: &OfModel) -> Result<ModelProgra
 
 /// What `finetune` trains unless asked otherwise: rank 8 on queries and values; on all layers where
 /// they are called otherwise.
-fn usual_adapter(network: &Network) -> AdapterShape {
+pub(crate) fn usual_adapter(network: &Network) -> AdapterShape {
     let targets = network
         .adapter_targets(&["q", "v"])
         .or_else(|_| network.adapter_targets(&["all"]))

@@ -1,4 +1,5 @@
-use crate::arguments::{Recipe, Train};
+use crate::arguments::{Recipe, Train, TrainDeviceChoice};
+use crate::devices::two::TrainDevices;
 use crate::devices::{Products, two};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
@@ -14,7 +15,7 @@ use std::process::Command;
 
 /// What the loss is multiplied by where layers are computed in fp16, unless asked otherwise: what
 /// the trainers on the Neural Engine use.
-const LOSS_SCALE: &str = "256";
+pub(crate) const LOSS_SCALE: &str = "256";
 
 pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     let config = configuration(arguments)?;
@@ -23,12 +24,8 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         return Ok(Exit::Success);
     }
     let devices = two::devices(&arguments.device, products(&config))?;
-    let device = devices.host;
-    let name = match &devices.accelerator {
-        Some(accelerator) => format!("{} and {}", accelerator.device.name(), device.name()),
-        None => device.name().to_owned(),
-    };
-    let (mut trainer, directory) = match (&arguments.resume, &arguments.out) {
+    let device = devices.host.clone();
+    let (trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {
             (Trainer::resume(config, &absolute(directory)?, device)?, directory.clone())
         }
@@ -46,18 +43,81 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
             (Trainer::new(config, &absolute(&directory)?, device)?, directory)
         }
     };
-    if let Some(accelerator) = devices.accelerator {
-        trainer.use_accelerator(accelerator)?;
+    let session = Session {
+        verb: "train",
+        directory: &directory,
+        device: &arguments.device,
+        trace: arguments.trace.as_deref(),
+    };
+    session.run(trainer, devices, printer)
+}
+
+/// A run as a command asked for it.
+pub(crate) struct Session<'a> {
+    /// The command, which can resume the run too.
+    pub(crate) verb: &'static str,
+    pub(crate) directory: &'a Path,
+    pub(crate) device: &'a TrainDeviceChoice,
+    pub(crate) trace: Option<&'a Path>,
+}
+
+impl Session<'_> {
+    /// Trains to the end, in other processes where this one may compile no more.
+    pub(crate) fn run(
+        &self,
+        mut trainer: Trainer,
+        devices: TrainDevices,
+        printer: &Printer,
+    ) -> Result {
+        let name = match &devices.accelerator {
+            Some(accelerator) => {
+                format!("{} and {}", accelerator.device.name(), devices.host.name())
+            }
+            None => devices.host.name().to_owned(),
+        };
+        if let Some(accelerator) = devices.accelerator {
+            trainer.use_accelerator(accelerator)?;
+        }
+        if let Some(path) = self.trace {
+            trainer.trace_to(path)?;
+        }
+        let begun_at = trainer.step();
+        let outcome = run(&mut trainer, self.directory, &name, printer)?;
+        if outcome.out_of_compilations.is_some() {
+            return self.go_on(outcome, begun_at, printer);
+        }
+        Ok(ended(&outcome, &trainer, self.directory, printer))
     }
-    if let Some(path) = &arguments.trace {
-        trainer.trace_to(path)?;
+
+    /// Goes on in a new process, which may compile again, from the checkpoint of this one.
+    ///
+    /// # Errors
+    /// When this process made no step either: the next would not.
+    fn go_on(&self, outcome: Outcome, begun_at: u64, printer: &Printer) -> Result {
+        let Some(error) = outcome.out_of_compilations else { return Ok(Exit::Success) };
+        if outcome.step == begun_at {
+            let message = format!("one process cannot compile what a training step needs: {error}");
+            let message = message.split("\nhint: ").next().unwrap_or_default();
+            return Err(Failure::new(message)
+                .hint("give weights as inputs, which are compiled once: -d ane+cpu"));
+        }
+        printer.say(format_args!(
+            "step {}: this process compiles nothing more; a new one goes on",
+            outcome.step
+        ));
+        let program = std::env::current_exe().context("finding this program")?;
+        let mut command = Command::new(program);
+        command.arg(self.verb).arg("--resume").arg(self.directory);
+        command.args(["--device", &self.device.device]);
+        if let Some(threads) = self.device.threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        if self.device.low_priority {
+            command.arg("--low-priority");
+        }
+        command.args(printer.flags());
+        replace_process(command)
     }
-    let begun_at = trainer.step();
-    let outcome = run(&mut trainer, &directory, &name, printer)?;
-    if outcome.out_of_compilations.is_some() {
-        return go_on(arguments, outcome, begun_at, &directory, printer);
-    }
-    Ok(ended(&outcome, &trainer, &directory, printer))
 }
 
 /// What a device computes products in for a run.
@@ -69,7 +129,7 @@ pub(crate) fn products(config: &TrainConfig) -> Products {
 }
 
 /// Trains to the end and says how it goes.
-pub(crate) fn run(
+fn run(
     trainer: &mut Trainer,
     directory: &Path,
     device: &str,
@@ -85,6 +145,13 @@ pub(crate) fn run(
         c.train.steps,
         directory.display()
     ));
+    let (cut, left_out) = trainer.shortened();
+    if cut > 0 {
+        printer.warn(format_args!(
+            "{cut} examples are longer than train.seq and were cut; {left_out} had nothing left to \
+             learn and were left out"
+        ));
+    }
     for reason in trainer.passed_over() {
         printer.warn(format_args!("passed over a checkpoint: {reason}"));
     }
@@ -106,12 +173,7 @@ pub(crate) fn run(
 }
 
 /// Says how it ended.
-pub(crate) fn ended(
-    outcome: &Outcome,
-    trainer: &Trainer,
-    directory: &Path,
-    printer: &Printer,
-) -> Exit {
+fn ended(outcome: &Outcome, trainer: &Trainer, directory: &Path, printer: &Printer) -> Exit {
     if outcome.interrupted {
         printer.say(format_args!(
             "stopped after step {}; go on with --resume {}",
@@ -123,42 +185,6 @@ pub(crate) fn ended(
     let what = if trainer.adapter().is_some() { "adapter" } else { "model" };
     printer.say(format_args!("done; the {what} is in {}", directory.display()));
     Exit::Success
-}
-
-/// Goes on in a new process, which may compile again, from the checkpoint of this one.
-///
-/// # Errors
-/// When this process made no step either: the next would not.
-fn go_on(
-    arguments: &Train,
-    outcome: Outcome,
-    begun_at: u64,
-    directory: &Path,
-    printer: &Printer,
-) -> Result {
-    let Some(error) = outcome.out_of_compilations else { return Ok(Exit::Success) };
-    if outcome.step == begun_at {
-        let message = format!("one process cannot compile what a training step needs: {error}");
-        let message = message.split("\nhint: ").next().unwrap_or_default();
-        return Err(Failure::new(message)
-            .hint("give weights as inputs, which are compiled once: -d ane+cpu"));
-    }
-    printer.say(format_args!(
-        "step {}: this process compiles nothing more; a new one goes on",
-        outcome.step
-    ));
-    let program = std::env::current_exe().context("finding this program")?;
-    let mut command = Command::new(program);
-    command.arg("train").arg("--resume").arg(directory);
-    command.args(["--device", &arguments.device.device]);
-    if let Some(threads) = arguments.device.threads {
-        command.args(["--threads", &threads.to_string()]);
-    }
-    if arguments.device.low_priority {
-        command.arg("--low-priority");
-    }
-    command.args(printer.flags());
-    replace_process(command)
 }
 
 /// Puts another program in the place of this one.

@@ -44,6 +44,14 @@ fn estimate_prices_what_a_model_does() {
         assert!(new("inputs") < new("baked-reload"), "{row}");
         assert!(new("baked-reload") < new("baked-recompile"), "{row}");
     }
+    // An adapter is cheaper to train, and its weights need not be brought anywhere.
+    for (row, all) in price("finetune")["two_devices"].as_array().unwrap().iter().zip(divided) {
+        let us = |row: &Value, key: &str| row[key].as_f64().unwrap();
+        assert!(us(row, "overlapped_us") < us(all, "overlapped_us"), "{row}, {all}");
+        assert!(us(row, "baked_us") < us(row, "overlapped_us"), "{row}");
+        assert!(us(row, "update_us") < us(all, "update_us") / 4.0, "{row}, {all}");
+        assert!(row["new_weights_us"]["baked-reload"].is_null(), "{row}");
+    }
     // Two runs take longer than one, and 64 tokens at once longer than one.
     let us = |price: &Value| price["us"].as_f64().unwrap();
     assert!(us(&train) > us(&prefill) && us(&prefill) > us(&decode));

@@ -231,13 +231,81 @@ fn devices_that_cannot_train_together_are_refused() {
     }
     let ran = place.line("train --recipe gulfwide --data tokens.bin");
     assert!(ran.stderr.contains("recipes are stories110m, golfwide, qwen3-0.6b"), "{ran}");
-    place.write("examples.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" sat\"}\n");
-    let ran = place.line(
-        "train --init tiny.toml --data examples.jsonl --tokenizer tokenizer.json --seq 16 --steps 1 \
-         --out no -d cpu+cpu",
+}
+
+/// Held-out loss at the end of a run.
+fn end_loss(place: &Place, run: &str) -> f64 {
+    metrics(place, run).iter().filter_map(|m| m["eval_loss"].as_f64()).next_back().unwrap()
+}
+
+/// Prompts are masked and lines filled up, as on one device.
+#[test]
+fn two_devices_train_on_examples() {
+    let place = tiny_run();
+    place.write(
+        "examples.jsonl",
+        "{\"prompt\": \"the cat\", \"completion\": \" sat on the log\"}\n\
+         {\"prompt\": \"the dog sat\", \"completion\": \" on the mat\"}\n",
     );
-    assert_eq!(ran.code, 2, "{ran}");
-    assert!(ran.stderr.contains("examples are trained on one device only"), "{ran}");
+    let common = "train --init tiny.toml --data examples.jsonl --eval-data examples.jsonl --tokenizer \
+                  tokenizer.json --batch 2 --seq 16 --steps 6 --warmup 0 -t 1 -q";
+    for device in ["cpu", "cpu+cpu", "ane-model:m4+cpu"] {
+        place.line(&format!("{common} -d {device} --out {}", device.replace(':', "-"))).succeeded();
+    }
+    let one = losses(&place, "cpu");
+    assert_eq!(one.len(), 6);
+    for ((_, one), (_, two)) in one.into_iter().zip(losses(&place, "cpu+cpu")) {
+        orion_tensor::Tolerance::Trained.check(&[two], &[one]).unwrap();
+    }
+    let (single, half) = (end_loss(&place, "cpu"), end_loss(&place, "ane-model-m4+cpu"));
+    assert!((half - single).abs() / single < 0.02, "{half} and {single}");
+}
+
+/// The base is trained on lower case, the adapter on upper case. However the weights under it get
+/// to the accelerator, it ends where one in f32 does; no program is compiled after the first step,
+/// so that a small number of compilations is enough.
+#[test]
+fn an_adapter_is_trained_with_the_numerics_of_the_m4() {
+    let place = Place::new();
+    story_tokens(&place);
+    let upper: Vec<u8> = std::fs::read(place.path("train.bin")).unwrap();
+    let upper: Vec<u8> = upper.into_iter().map(|byte| byte.to_ascii_uppercase()).collect();
+    place.write("upper.bin", upper);
+    place.write(
+        "sizes.toml",
+        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 2\n\
+         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
+    );
+    let train = "train --init sizes.toml --data train.bin --out base --steps 60 --batch 2 --seq 64 \
+                 --lr 3e-3 --warmup 0 -t 2 -q";
+    place.line(train).succeeded();
+    let devices = [
+        "cpu",
+        "cpu+cpu",
+        "ane-model:m4+cpu",
+        "ane-stand-in:m4+cpu",
+        "ane-stand-in:m4:baked-recompile:16+cpu",
+    ];
+    let mut ends = Vec::new();
+    for device in devices {
+        let out = device.replace(':', "-");
+        let line = format!(
+            "finetune base --data upper.bin --eval-data upper.bin --steps 12 --batch 2 --lr 1e-2 \
+             --rank 4 --targets all --seq 64 --warmup 0 -t 2 -q -d {device} --out {out}"
+        );
+        place.line(&line).succeeded();
+        assert!(place.path(&out).join("adapter/adapter_model.safetensors").exists());
+        let all = metrics(&place, &out);
+        assert!(all.iter().all(|m| m["skipped"] != true), "{device}");
+        let begin = all.iter().find_map(|m| m["eval_loss"].as_f64()).unwrap();
+        let end = end_loss(&place, &out);
+        assert!(end < begin - 0.5, "{device}: it learns: {begin} to {end}");
+        ends.push(end);
+    }
+    orion_tensor::Tolerance::Trained.check(&[ends[1]], &[ends[0]]).unwrap();
+    for (end, device) in ends.iter().zip(devices) {
+        assert!((end - ends[0]).abs() / ends[0] < 0.02, "{device}: {end}, {}", ends[0]);
+    }
 }
 
 #[test]

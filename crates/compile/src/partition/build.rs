@@ -99,8 +99,8 @@ struct Body {
     connections: Vec<Connection>,
     /// Which input of the part each surface is.
     inputs: HashMap<usize, ValueId>,
-    /// Staged parameters, as inputs of the part.
-    parameters: Vec<(ValueId, usize)>,
+    /// Inputs that are to be constants, and the surfaces that hold those.
+    constants: Vec<(ValueId, usize)>,
 }
 
 impl Body {
@@ -110,7 +110,7 @@ impl Body {
             values: HashMap::new(),
             connections: Vec::new(),
             inputs: HashMap::new(),
-            parameters: Vec::new(),
+            constants: Vec::new(),
         }
     }
 
@@ -284,8 +284,13 @@ impl Builder<'_> {
         let access = if graph.is_replaced(value) { Access::Update } else { Access::Read };
         let ty = self.partition.surfaces[surface].ty.clone();
         let input = body.input(surface, ty, access);
-        if unit == Unit::Accelerator && graph.is_parameter(value) {
-            body.parameters.push((input, surface));
+        let form = match key {
+            Key::Table(_) => self.options.tables,
+            _ if graph.is_parameter(value) => self.options.weights,
+            _ => WeightForm::Inputs,
+        };
+        if unit == Unit::Accelerator && form == WeightForm::Constants {
+            body.constants.push((input, surface));
         }
         // The host computes in what the function says.
         let wanted = graph.function.ty(value).as_tensor().expect("a tensor").dtype;
@@ -331,22 +336,17 @@ impl Builder<'_> {
 
     /// The program of a part, shared with those that are the same.
     fn finish(&mut self, name: String, unit: Unit, body: Body) -> Result<Part, CompileError> {
-        let Body { mut function, connections, parameters, .. } = body;
-        let mut ports = connections;
+        let Body { mut function, connections: mut ports, constants: baked, .. } = body;
         let mut constants = Vec::new();
         if unit == Unit::Accelerator {
             if self.options.numbers == DType::F16 {
                 balance_norm_gradients(&mut function);
                 to_half(&mut function);
             }
-            match self.options.weights {
-                WeightForm::Inputs => convolutions_to_products(&mut function),
-                WeightForm::Constants => {
-                    biases_apart(&mut function);
-                    constants = bake(&mut function, &parameters);
-                    ports.retain(|c| parameters.iter().all(|&(_, s)| s != c.surface));
-                }
-            }
+            constants = bake(&mut function, &baked);
+            ports.retain(|c| baked.iter().all(|&(_, s)| s != c.surface));
+            convolutions_to_products(&mut function);
+            biases_apart(&mut function);
         }
         let options = PipelineOptions::default();
         let program = optimize(&Program::with_function(function), &options, &mut |_, _| {})?;
@@ -410,12 +410,12 @@ impl Builder<'_> {
     }
 }
 
-/// Makes inputs that hold parameters constants of a weight file.
-fn bake(function: &mut Function, parameters: &[(ValueId, usize)]) -> Vec<PartConstant> {
+/// Makes inputs constants of a weight file.
+fn bake(function: &mut Function, inputs: &[(ValueId, usize)]) -> Vec<PartConstant> {
     let mut weights = Weights::new();
     let mut constants = Vec::new();
     let mut operations = Vec::new();
-    for &(input, surface) in parameters {
+    for &(input, surface) in inputs {
         let ty = function.ty(input).as_tensor().expect("a tensor").clone();
         let zeros = Tensor::zeros(ty.dtype, &ty.shape().expect("a known shape"));
         let offset = weights.append(WEIGHT_FILE, zeros);
@@ -426,7 +426,7 @@ fn bake(function: &mut Function, parameters: &[(ValueId, usize)]) -> Vec<PartCon
         operations.push(operation);
         constants.push(PartConstant { offset, surface });
     }
-    function.params.retain(|p| parameters.iter().all(|&(input, _)| input != p.value));
+    function.params.retain(|p| inputs.iter().all(|&(input, _)| input != p.value));
     function.body.operations.splice(0..0, operations);
     constants
 }

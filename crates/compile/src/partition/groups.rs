@@ -38,7 +38,7 @@ pub(super) struct Graph<'a> {
     pub(super) origins: Vec<Origin>,
     pub(super) groups: Vec<Group>,
     pub(super) units: Vec<Unit>,
-    /// Whether another group waits for what it makes.
+    /// Whether another group waits for what it makes, or more than one product.
     pub(super) awaited: Vec<bool>,
     /// Whether it is of no part: every part that reads what it makes has a copy.
     pub(super) copied: Vec<bool>,
@@ -197,13 +197,19 @@ impl<'a> Graph<'a> {
     }
 
     /// From the last operation to the first: who is read by another group, at once or by way of
-    /// its own.
+    /// its own. And who is on the way to more than one product, as in a first layer that nothing
+    /// before is trained in: all but the gradients themselves.
     fn find_awaited(&mut self) {
+        let mut products = vec![0; self.ops.len()];
         for i in (0..self.ops.len()).rev() {
-            let mut readers =
-                self.outputs(i).iter().flat_map(|v| &self.readers[v.index()]).copied();
             let group = self.groups[i];
-            self.awaited[i] = readers.any(|j| self.groups[j] != group || self.awaited[j]);
+            let readers = self.outputs(i).iter().flat_map(|v| &self.readers[v.index()]).copied();
+            let is_awaited = readers.clone().any(|j| self.groups[j] != group || self.awaited[j]);
+            let later = readers.map(|j| products[j]).max().unwrap_or(0);
+            if matches!(group, Group::Backward(_)) {
+                products[i] = later + usize::from(self.is_heavy(i));
+            }
+            self.awaited[i] = is_awaited || products[i] > 1;
         }
     }
 
@@ -229,6 +235,16 @@ impl<'a> Graph<'a> {
     /// Whether an operation is a constant that stands in the text.
     pub(super) fn is_immediate(&self, i: usize) -> bool {
         matches!(&self.ops[i], Op::Const(value) if !matches!(value.data, Data::Blob { .. }))
+    }
+
+    /// Whether an operation gives a matrix the shape of a convolution's weight.
+    pub(super) fn is_kernel(&self, i: usize) -> bool {
+        let read_by_convolutions = |v: &ValueId| {
+            let readers = &self.readers[v.index()];
+            readers.iter().all(|&j| matches!(&self.ops[j], Op::Conv { weight, .. } if weight == v))
+        };
+        matches!(self.ops[i], Op::Reshape { .. })
+            && self.outputs(i).iter().all(read_by_convolutions)
     }
 
     /// Whether an operation is a product with a parameter: what is kept rather than computed

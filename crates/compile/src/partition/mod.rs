@@ -6,9 +6,11 @@
 //! that stands behind autodiff's `d_`. Then:
 //!
 //! - layers go to the accelerator, forward and backward; what leads to a gradient of a parameter
-//!   and nowhere else, what is outside the layers, and what counts or picks goes to the host;
-//! - what depends on constants alone, such as masks and rotary angles, is a *table*: the host
-//!   computes it once, and the accelerator reads it as an input;
+//!   and nowhere else, by one product at most, what is outside the layers, and what counts or
+//!   picks goes to the host;
+//! - what depends on constants alone, such as masks, rotary angles and the weights under an
+//!   adapter, is a *table*: the host computes it once, and the accelerator reads it as an input,
+//!   or has it as a constant;
 //! - a backward part takes the layer's input and what products with weights gave, and computes
 //!   the rest of the forward pass again, because that is cheaper than handing it over;
 //! - parts that are the same but for names are one program.
@@ -45,7 +47,7 @@ pub enum Unit {
 pub enum WeightForm {
     /// As inputs. Layers of one shape share a program.
     Inputs,
-    /// As constants of a weight file, one compilation a layer and direction.
+    /// As constants of a weight file, a program of its own for each layer and direction.
     Constants,
 }
 
@@ -60,6 +62,8 @@ pub struct PartitionOptions<'a> {
     pub numbers: DType,
     /// How it gets parameters.
     pub weights: WeightForm,
+    /// How it gets tables: as constants where the weights under an adapter are among them.
+    pub tables: WeightForm,
     /// Operations of layers that the accelerator does not take.
     pub on_host: &'a dyn Fn(&Function, &Operation) -> bool,
 }
@@ -112,7 +116,7 @@ pub struct Connection {
     pub access: Access,
 }
 
-/// A parameter that is a constant of a part's program.
+/// A parameter or a table that is a constant of a part's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartConstant {
     /// Where it lies in the program's weight file.
@@ -132,7 +136,7 @@ pub struct Part {
     pub program: usize,
     /// Every port of the program.
     pub ports: Vec<Connection>,
-    /// Its constants that are trained.
+    /// What its weight file holds: parameters, or tables.
     pub constants: Vec<PartConstant>,
 }
 

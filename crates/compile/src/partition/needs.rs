@@ -103,14 +103,11 @@ fn source(
 ) -> Source {
     let maker = graph.maker(value).expect("an operation's value");
     let Some(made_by) = drafts.part_of[maker] else {
-        let is_immediate = graph.is_immediate(maker);
+        // A weight has one table, whatever the shapes it is read in.
+        let in_part = graph.is_immediate(maker) || graph.is_kernel(maker);
         let on_accelerator = drafts.parts[part].unit == Unit::Accelerator;
         let is_constant = graph.origins[maker] == Origin::Constant;
-        return if on_accelerator && is_constant && !is_immediate {
-            Source::Table
-        } else {
-            Source::Own
-        };
+        return if on_accelerator && is_constant && !in_part { Source::Table } else { Source::Own };
     };
     if made_by == part || is_computed_again(graph, drafts, forward, part, value) {
         Source::Own

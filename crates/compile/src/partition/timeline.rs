@@ -1,6 +1,6 @@
 //! In which order parts are asked for, and when each would run if its time were known.
 
-use super::{Access, Part, Partition, Unit};
+use super::{Access, Part, PartConstant, Partition, Role, Unit};
 
 /// What is done with a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,8 @@ impl Partition {
             if part.unit == Unit::Accelerator {
                 sequence.extend(staging.by_ref().map(|part| (Work::Stage, part)));
             }
-            if new_parameters && !part.constants.is_empty() {
+            let is_new = |c: &PartConstant| self.surfaces[c.surface].role != Role::Table;
+            if new_parameters && part.constants.iter().any(is_new) {
                 sequence.push((Work::Renew, part));
             }
             sequence.push((Work::Run, part));

@@ -5,14 +5,14 @@ use crate::interpreter::Runnable;
 use crate::random::Random;
 use orion_compile::autodiff::{GradientOptions, gradients_with};
 use orion_compile::partition::{
-    Access, Part, Partition, PartitionOptions, Unit, WeightForm, partition,
+    Access, Part, Partition, PartitionOptions, Role, Unit, WeightForm, partition,
 };
 use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
-use orion_mil::{Function, WEIGHT_FILE, Weights};
+use orion_mil::{Function, Op, WEIGHT_FILE, Weights};
 use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig, Network, Qwen2Config,
-    Qwen3Config, WeightIndex, program_name,
+    AdapterShape, GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig,
+    LoadedModel, Network, ParameterSpec, Qwen2Config, Qwen3Config, WeightIndex, program_name,
 };
 use orion_tensor::{DType, Tensor, Tolerance, element_count};
 use std::collections::BTreeMap;
@@ -101,15 +101,48 @@ fn golfwide(head_map: HeadMap) -> GolfWideConfig {
 /// The gradient program of a network, its parameters, and its tables.
 fn differentiated(
     network: &Network,
-    [sequences, length]: [usize; 2],
+    shape: [usize; 2],
     accumulate: bool,
 ) -> (Function, Vec<String>, Weights) {
     let mut index = WeightIndex::new();
-    network.add_tables(&mut index, length);
-    let mut program = network.loss(&index, sequences, length);
+    network.add_tables(&mut index, shape[1]);
+    differentiated_over(network, &index, network.parameters(), shape, accumulate)
+}
+
+/// The same of an adapter of every so many linear layers, over random weights; with a gradient of every matrix.
+fn adapter_differentiated(
+    network: &Network,
+    every: usize,
+    shape: [usize; 2],
+    accumulate: bool,
+) -> (Function, Vec<String>, Weights) {
+    let mut random = Random::new(9);
+    let values = network.parameters().into_iter().map(|spec| {
+        let near = if spec.shape.len() == 1 { 1.0 } else { 0.0 };
+        let numbers = random.numbers(element_count(&spec.shape), near - 0.4, near + 0.4);
+        let numbers: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
+        (spec.name, Tensor::from_slice(&spec.shape, &numbers))
+    });
+    let model = LoadedModel::new(network.clone(), values.collect());
+    let layers = network.linear_layers().into_iter().map(|layer| layer.module);
+    let modules = layers.step_by(every);
+    let adapters = AdapterShape { rank: 3, modules: modules.collect() };
+    let trained = adapters.parameters(network);
+    let index = model.index(shape[1]).with_adapters(adapters);
+    differentiated_over(network, &index, trained, shape, accumulate)
+}
+
+fn differentiated_over(
+    network: &Network,
+    index: &WeightIndex,
+    trained: Vec<ParameterSpec>,
+    [sequences, length]: [usize; 2],
+    accumulate: bool,
+) -> (Function, Vec<String>, Weights) {
+    let mut program = network.loss(index, sequences, length);
     let function = &mut program.functions[0];
     function.body.results.truncate(1);
-    let names: Vec<String> = network.parameters().iter().map(|p| program_name(&p.name)).collect();
+    let names: Vec<String> = trained.iter().map(|p| program_name(&p.name)).collect();
     let parameters: Vec<&str> = names.iter().map(String::as_str).collect();
     let options = GradientOptions { loss_scale: Some("loss_scale"), accumulate };
     *function = gradients_with(function, "loss", &parameters, &options).unwrap();
@@ -122,7 +155,7 @@ fn cut(
     parameters: &[String],
     layers: usize,
     numbers: DType,
-    weights: WeightForm,
+    [weights, tables]: [WeightForm; 2],
 ) -> Partition {
     let layers: Vec<String> = (0..layers).map(|i| format!("layer{i}")).collect();
     let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
@@ -133,6 +166,7 @@ fn cut(
             parameters: &parameters,
             numbers,
             weights,
+            tables,
             on_host: &|_, _| false,
         },
     )
@@ -210,19 +244,78 @@ fn parts_together_give_what_the_whole_gives() {
         for accumulate in [false, true] {
             let (function, parameters, weights) =
                 differentiated(&network, [SEQUENCES, LENGTH], accumulate);
-            let inputs = inputs(&function, network.vocab_size());
-            let whole = Runnable::new(&function).run_with(&inputs, &weights);
-            let in_place = function.in_place();
-            for form in [WeightForm::Inputs, WeightForm::Constants] {
-                let parts = cut(&function, &parameters, LAYERS, DType::F32, form);
-                let together = run(&parts, &inputs, &weights);
-                for (result, tensor) in &whole {
-                    let known = in_place.get(result.as_str()).copied().unwrap_or(result);
-                    let actual = together[known].to_f64_vec();
-                    let checked = Tolerance::F32Accum.check(&actual, &tensor.to_f64_vec());
-                    assert!(checked.is_ok(), "{name}, {form:?}: {result}: {checked:?}");
-                }
+            let forms =
+                [WeightForm::Inputs, WeightForm::Constants].map(|w| [w, WeightForm::Inputs]);
+            compare(name, &network, &function, &parameters, &weights, forms);
+        }
+    }
+}
+
+/// The same where weights are constants of the whole, and adapters of some layers are trained.
+#[test]
+fn parts_that_train_an_adapter_give_what_the_whole_gives() {
+    for (name, network) in networks() {
+        for (every, accumulate) in [(2, false), (1, true)] {
+            let (function, parameters, weights) =
+                adapter_differentiated(&network, every, [SEQUENCES, LENGTH], accumulate);
+            let forms =
+                [WeightForm::Inputs, WeightForm::Constants].map(|t| [WeightForm::Inputs, t]);
+            compare(name, &network, &function, &parameters, &weights, forms);
+        }
+    }
+}
+
+fn compare(
+    name: &str,
+    network: &Network,
+    function: &Function,
+    parameters: &[String],
+    weights: &Weights,
+    forms: [[WeightForm; 2]; 2],
+) {
+    let inputs = inputs(function, network.vocab_size());
+    let whole = Runnable::new(function).run_with(&inputs, weights);
+    let in_place = function.in_place();
+    for form in forms {
+        let parts = cut(function, parameters, LAYERS, DType::F32, form);
+        let together = run(&parts, &inputs, weights);
+        for (result, tensor) in &whole {
+            let known = in_place.get(result.as_str()).copied().unwrap_or(result);
+            let actual = together[known].to_f64_vec();
+            let checked = Tolerance::F32Accum.check(&actual, &tensor.to_f64_vec());
+            assert!(checked.is_ok(), "{name}, {form:?}: {result}: {checked:?}");
+        }
+    }
+}
+
+/// Every block is the accelerator's there and back, the first one too, before which nothing is
+/// trained; the host computes the gradients themselves. Each weight is in one table, whatever
+/// shapes it is read in.
+#[test]
+fn products_with_adapters_are_the_accelerators() {
+    for (name, network) in networks() {
+        let (function, parameters, _) = adapter_differentiated(&network, 1, [1, LENGTH], false);
+        let inputs = [WeightForm::Inputs; 2];
+        let parts = cut(&function, &parameters, LAYERS, DType::F16, inputs);
+        let on_accelerator = parts.parts.iter().filter(|p| p.unit == Unit::Accelerator);
+        let names: Vec<&str> = on_accelerator.map(|p| &*p.name).collect();
+        for layer in 0..LAYERS {
+            for way in ["forward", "backward"] {
+                let part = format!("layer{layer} {way}");
+                assert!(names.contains(&&*part), "{name}: {part} in {names:?}");
             }
+        }
+        let per_layer = parameters.len() / 2 / LAYERS;
+        let matrices = parts.surfaces.iter().filter(|s| s.role == Role::Table);
+        let is_weight = |shape: &[usize]| shape.len() == 2 && shape.iter().all(|&n| n > LENGTH);
+        let matrices = matrices.filter(|s| is_weight(&s.ty.shape().unwrap()));
+        assert!(matrices.count() <= per_layer * LAYERS, "{name}");
+        for part in parts.parts.iter().filter(|p| p.name.ends_with(" gradients")) {
+            let program = &parts.programs[part.program];
+            let ops = orion_mil::typed::analyze(&program.functions[0]).unwrap();
+            let is_product = |op: &&Op| matches!(op, Op::Matmul { .. } | Op::Conv { .. });
+            let products = ops.iter().filter(is_product).count();
+            assert!(products <= 2 * per_layer, "{name}, {}: {products}", part.name);
         }
     }
 }
@@ -231,7 +324,7 @@ fn parts_together_give_what_the_whole_gives() {
 #[test]
 fn parts_come_in_an_order_that_leaves_both_units_work() {
     let (function, parameters, _) = differentiated(&networks()[0].1, [1, LENGTH], false);
-    let parts = cut(&function, &parameters, LAYERS, DType::F16, WeightForm::Inputs);
+    let parts = cut(&function, &parameters, LAYERS, DType::F16, [WeightForm::Inputs; 2]);
     let names: Vec<&str> = parts.parts.iter().map(|p| &*p.name).collect();
     let expected = [
         "outside",
@@ -264,7 +357,7 @@ fn parts_come_in_an_order_that_leaves_both_units_work() {
 fn layers_of_one_shape_share_their_programs() {
     for (name, network) in networks() {
         let (function, parameters, _) = differentiated(&network, [1, LENGTH], false);
-        let parts = cut(&function, &parameters, LAYERS, DType::F16, WeightForm::Inputs);
+        let parts = cut(&function, &parameters, LAYERS, DType::F16, [WeightForm::Inputs; 2]);
         let runs = |unit| parts.parts.iter().filter(|p| p.unit == unit).count();
         // Blocks of the baseline have what others do not: they are handed on across the middle.
         let shared = if name == "golf-baseline" { 6 } else { 2 };
@@ -278,12 +371,19 @@ fn layers_of_one_shape_share_their_programs() {
 #[test]
 fn the_engines_take_the_accelerators_programs() {
     for (name, network) in networks() {
-        let (function, parameters, _) = differentiated(&network, [1, 64], false);
-        for form in [WeightForm::Inputs, WeightForm::Constants] {
-            let parts = cut(&function, &parameters, LAYERS, DType::F16, form);
+        let all = differentiated(&network, [1, 64], false);
+        let adapter = adapter_differentiated(&network, 1, [1, 64], false);
+        let (inputs, constants) = (WeightForm::Inputs, WeightForm::Constants);
+        for ((function, parameters, _), form) in [
+            (&all, [inputs, inputs]),
+            (&all, [constants, inputs]),
+            (&adapter, [inputs, inputs]),
+            (&adapter, [inputs, constants]),
+        ] {
+            let parts = cut(function, parameters, LAYERS, DType::F16, form);
             for chip in Chip::all() {
                 let target = Target { chip, os: Os::V27, route: Route::Direct };
-                let on_m1 = chip.generation == Generation::M1 && form == WeightForm::Constants;
+                let on_m1 = chip.generation == Generation::M1 && form.contains(&constants);
                 for program in parts.programs_of(Unit::Accelerator) {
                     let findings = lint(program, None, &target);
                     let refused: Vec<_> = findings

@@ -5,6 +5,7 @@ use crate::checkpoint::{self, Kept, TrainState};
 use crate::examples::{Corpus, Reader};
 use crate::finetune::Base;
 use crate::parameters::{Parameter, initialize, initialize_each};
+use crate::programs::{gradient_program, weighted_gradient_program};
 use crate::trace::TraceFile;
 use crate::training_data::TrainingData;
 use crate::{
@@ -174,25 +175,17 @@ impl Trainer {
     /// Has the layers computed by another device, at the same time as the rest by the run's own.
     ///
     /// # Errors
-    /// When the step cannot be divided so that the device takes its parts, and for adapters and
-    /// examples, which one device trains.
+    /// When the step cannot be divided so that the device takes its parts.
     pub fn use_accelerator(&mut self, accelerator: Accelerator) -> Result<()> {
-        if self.base.is_some() || matches!(self.data, TrainingData::Examples(_)) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "adapters and examples are trained on one device only",
-            )
-            .hint("leave out the accelerator: -d cpu"));
-        }
         let t = &self.config.train;
-        self.layers = Some(LayerSchedule::new(
-            &self.network,
-            &self.index,
-            [t.batch, t.seq],
-            t.grad_accum > 1,
-            accelerator,
-            self.device.clone(),
-        )?);
+        let program = match self.data {
+            TrainingData::Windows(_) => gradient_program,
+            TrainingData::Examples(_) => weighted_gradient_program,
+        };
+        let program = program(&self.network, &self.index, t.batch, t.seq, t.grad_accum > 1);
+        let host = self.device.clone();
+        let layers = LayerSchedule::new(&self.network, &self.index, &program, accelerator, host)?;
+        self.layers = Some(layers);
         Ok(())
     }
 

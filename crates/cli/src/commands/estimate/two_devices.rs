@@ -1,15 +1,15 @@
 //! What a training step would cost on a Neural Engine and the CPU beside it together.
 
 use super::{time, total_of};
-use crate::arguments::OfModel;
-use crate::commands::subject::{DEFAULT_SEQ, model};
+use crate::arguments::{ModelTask, OfModel};
+use crate::commands::subject::{DEFAULT_SEQ, model, usual_adapter};
 use crate::failure::{Failure, Result};
 use crate::printer::Printer;
 use orion_compile::partition::{Part, Partition, Unit, WeightForm, Work};
 use orion_device::{Chip, HostRates, Os, PUBLISHED_STEPS, Route, Target, estimate as price};
-use orion_engine::programs::{gradient_partition, gradient_program};
+use orion_engine::programs::{gradient_partition, gradient_program, trained};
 use orion_mil::Program;
-use orion_models::{Network, WeightIndex};
+use orion_models::WeightIndex;
 use orion_tensor::DType;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +18,10 @@ use std::path::Path;
 
 /// The two ways in which a step can be cut.
 struct Cuts {
-    network: Network,
+    /// How many numbers are trained.
+    trained: usize,
+    /// Whether they are an adapter's, over weights that stay.
+    of_adapter: bool,
     inputs: Partition,
     constants: Partition,
 }
@@ -32,6 +35,8 @@ struct Step {
     /// Everything one behind the other, and as the schedule has it, with weights as inputs.
     serial: f64,
     overlapped: f64,
+    /// The same with what the engine is given as constants of its programs.
+    baked: f64,
     /// What new weights add to the schedule, as inputs, reloaded, and recompiled.
     renewal: [f64; 3],
     /// The optimizer, once a step.
@@ -40,17 +45,25 @@ struct Step {
 
 fn cuts(subject: &Path, of: &OfModel) -> Result<Cuts> {
     let (loaded, _) = model(subject)?;
-    let network = loaded.network;
+    let network = &loaded.network;
     let seq = of.seq.map_or(network.max_positions().min(DEFAULT_SEQ), NonZeroUsize::get);
-    let mut index = WeightIndex::new();
-    network.add_tables(&mut index, seq);
-    let program = gradient_program(&network, &index, of.batch.get(), seq, false);
+    let of_adapter = of.task == ModelTask::Finetune;
+    let index = if of_adapter {
+        loaded.index(seq).with_adapters(usual_adapter(network))
+    } else {
+        let mut index = WeightIndex::new();
+        network.add_tables(&mut index, seq);
+        index
+    };
+    let specs = trained(network, &index);
+    let trained = specs.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    let program = gradient_program(network, &index, of.batch.get(), seq, false);
     let cut = |weights| {
-        gradient_partition(&network, &program, DType::F16, weights, &BTreeSet::new())
+        gradient_partition(network, &index, &program, DType::F16, weights, &BTreeSet::new())
             .map_err(|e| Failure::new(format!("the step cannot be divided: {e}")))
     };
     let (inputs, constants) = (cut(WeightForm::Inputs)?, cut(WeightForm::Constants)?);
-    Ok(Cuts { network, inputs, constants })
+    Ok(Cuts { trained, of_adapter, inputs, constants })
 }
 
 /// Microseconds of every program on a host: its products at one rate, the bytes of its inputs and
@@ -109,13 +122,14 @@ impl Step {
         let renewed = |ms| end(&cuts.constants, &by_constants, true, ms) - baked;
         let (accelerator, host) = (alone(Unit::Accelerator), alone(Unit::Host));
         // Weights, gradients and two moments, and all but the gradients written.
-        let bytes = cuts.network.parameter_count() as f64 * 28.0;
+        let bytes = cuts.trained as f64 * 28.0;
         Self {
             chip,
             accelerator,
             host,
             serial: accelerator + host,
             overlapped,
+            baked,
             renewal: [
                 end(&cuts.inputs, &by_inputs, true, 0.0) - overlapped,
                 renewed(rates.reload_ms),
@@ -159,11 +173,33 @@ pub(super) fn print(subject: &Path, of: &OfModel, chip: Chip, printer: &Printer)
         ),
     )?;
     let [inputs, reload, recompile] = step.renewal.map(time);
-    line(
-        "new weights",
-        format!("{inputs} as inputs, {reload} reloaded, {recompile} recompiled, once a step"),
-    )?;
+    if cuts.of_adapter {
+        line("compiled in", format!("{} with weights as constants", time(step.baked)))?;
+        line("new A and B", format!("{inputs}, once a step"))?;
+    } else {
+        line(
+            "new weights",
+            format!("{inputs} as inputs, {reload} reloaded, {recompile} recompiled, once a step"),
+        )?;
+    }
     line("update", format!("{} on the host, once a step", time(step.update)))?;
+    if cuts.of_adapter {
+        printer.data_line(format_args!(
+            "\n  {:10} {:>11} {:>11} {:>11}",
+            "chip", "in turns", "at once", "compiled in"
+        ))?;
+        for chip in Chip::all() {
+            let step = Step::of(&cuts, chip);
+            printer.data_line(format_args!(
+                "  {:10} {:>11} {:>11} {:>11}",
+                chip.to_string(),
+                time(step.serial),
+                time(step.overlapped),
+                time(step.baked)
+            ))?;
+        }
+        return Ok(());
+    }
     printer.data_line(format_args!(
         "\n  {:10} {:>11} {:>11} {:>9} {:>11} {:>11}  published",
         "chip", "in turns", "at once", "inputs", "reload", "recompile"
@@ -192,15 +228,21 @@ pub(super) fn as_json(subject: &Path, of: &OfModel) -> Result<Value> {
     let steps = Chip::all().map(|chip| {
         let step = Step::of(&cuts, chip);
         let [inputs, reload, recompile] = step.renewal;
+        let new = if cuts.of_adapter {
+            json!({ "inputs": inputs })
+        } else {
+            json!({ "inputs": inputs, "baked-reload": reload, "baked-recompile": recompile })
+        };
         json!({
             "chip": chip.id(),
             "engine_us": step.accelerator,
             "host_us": step.host,
             "serial_us": step.serial,
             "overlapped_us": step.overlapped,
-            "new_weights_us": { "inputs": inputs, "baked-reload": reload, "baked-recompile": recompile },
+            "baked_us": step.baked,
+            "new_weights_us": new,
             "update_us": step.update,
-            "published": step.published(&name),
+            "published": step.published(&name).filter(|_| !cuts.of_adapter),
         })
     });
     Ok(steps.collect())
