@@ -8,9 +8,10 @@ use orion_tokenizer::{MergedParts, Parts, Piece, PieceKind, ScoredParts, Splitte
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// Names of splitting rules in `tokenizer.ggml.pre`, the one that is written first.
-pub(crate) const SPLITTERS: [(&str, Splitter); 10] = [
+pub(crate) const SPLITTERS: [(&str, Splitter); 11] = [
     ("gpt-2", Splitter::Gpt2),
     ("qwen2", Splitter::Qwen2),
+    ("smollm", Splitter::Gpt2Digits),
     ("llama-bpe", Splitter::Llama3),
     ("gpt2", Splitter::Gpt2),
     ("default", Splitter::Gpt2),

@@ -63,5 +63,9 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
 }
 
 fn file_error(error: &orion_tokenizer::Error) -> Error {
-    Error::new(ErrorKind::File, error.to_string())
+    let told = Error::new(ErrorKind::File, error.to_string());
+    match error.way_out() {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
 }

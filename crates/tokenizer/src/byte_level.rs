@@ -158,7 +158,9 @@ impl ByteLevel {
 
     /// What begins a document: what the file says, else GPT-2's separator.
     pub(crate) fn bos(&self) -> Option<u32> {
-        let separator = self.separator.filter(|_| self.rules.splitter == Splitter::Gpt2);
+        let separator = self
+            .separator
+            .filter(|_| matches!(self.rules.splitter, Splitter::Gpt2 | Splitter::Gpt2Digits));
         self.begins_with.or(separator)
     }
 

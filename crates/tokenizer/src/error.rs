@@ -12,6 +12,7 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     detail: String,
+    hint: Option<String>,
     source: Option<std::io::Error>,
 }
 
@@ -49,7 +50,8 @@ impl ErrorKind {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Inner { kind, path: None, offset: None, detail, source: None }))
+        let (path, offset, hint, source) = (None, None, None, None);
+        Self(Box::new(Inner { kind, path, offset, detail, hint, source }))
     }
 
     pub(crate) fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
@@ -60,6 +62,13 @@ impl Error {
 
     pub(crate) fn at(mut self, offset: usize) -> Self {
         self.0.offset = Some(offset as u64);
+        self
+    }
+
+    /// Says what to do about it.
+    #[cfg(not(feature = "tokenizers"))]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
         self
     }
 
@@ -77,6 +86,11 @@ impl Error {
     /// The file, where one was opened by path.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
+    }
+
+    /// What to do about it.
+    pub fn way_out(&self) -> Option<&str> {
+        self.0.hint.as_deref()
     }
 
     /// The byte offset in the file, where one place is to blame.

@@ -1,5 +1,6 @@
 //! The part of Hugging Face's `tokenizer.json` that describes a byte-level BPE. A file that asks
-//! for anything else is refused, naming the key: guessing would tokenize silently differently.
+//! for anything else is refused, naming the key: guessing would tokenize silently differently. The
+//! feature `tokenizers` reads those files through Hugging Face's library.
 
 use crate::byte_level::{ByteLevel, Rules, Unspell, spell, spelling};
 use crate::gpt2_files::{self, entries, pair_of};
@@ -91,6 +92,36 @@ pub(crate) fn is_vocabulary(bytes: &[u8]) -> bool {
         .is_ok_and(|probe| !probe.model.is_some_and(|model| model.is_object()))
 }
 
+/// `model.type`, where the file is whole and has one.
+fn model_kind(bytes: &[u8]) -> Option<String> {
+    let file: Value = serde_json::from_slice(bytes).ok()?;
+    file["model"]["type"].as_str().map(str::to_owned)
+}
+
+/// Whether every piece and added token that a `tokenizer.json` lists is what `piece` gives for its
+/// id, so that two files are of one vocabulary.
+pub(crate) fn lists_the_pieces<'a>(bytes: &[u8], piece: impl Fn(u32) -> Option<&'a [u8]>) -> bool {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens: Vec<Token>,
+        model: Vocabulary,
+    }
+    #[derive(Deserialize)]
+    struct Token {
+        id: u32,
+        content: String,
+    }
+    #[derive(Deserialize)]
+    struct Vocabulary {
+        vocab: BTreeMap<String, u32>,
+    }
+    let Ok(file) = serde_json::from_slice::<File>(bytes) else { return false };
+    let same = |id: u32, text: &str| piece(id) == Some(text.as_bytes());
+    file.model.vocab.iter().all(|(text, &id)| same(id, text))
+        && file.added_tokens.iter().all(|token| same(token.id, &token.content))
+}
+
 /// The tokens that a `tokenizer_config.json` adds to a vocabulary.
 pub(crate) fn added_tokens(bytes: &[u8]) -> Result<Vec<gpt2_files::AddedToken>> {
     #[derive(Deserialize)]
@@ -119,7 +150,14 @@ pub(crate) fn added_tokens(bytes: &[u8]) -> Result<Vec<gpt2_files::AddedToken>> 
 pub(crate) fn parse(bytes: &[u8]) -> Result<ByteLevel> {
     let file: File = serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_eof() { ErrorKind::Truncated } else { ErrorKind::Malformed };
-        Error::new(kind, format!("tokenizer.json: {e}"))
+        // Other kinds of model have other keys, which says more than the first of them.
+        match model_kind(bytes) {
+            Some(kind) if kind != "BPE" => unsupported("model.type", &json!(kind)),
+            _ if e.to_string().starts_with("unknown field") => {
+                Error::new(ErrorKind::Unsupported, format!("tokenizer.json: {e}"))
+            }
+            _ => Error::new(kind, format!("tokenizer.json: {e}")),
+        }
     })?;
     // Key, its value, and the values that mean "a plain byte-level BPE".
     let absent = [Value::Null, json!(""), json!(false)];
@@ -202,6 +240,13 @@ fn unsupported(key: &str, value: &Value) -> Error {
 /// regular expression before a `ByteLevel` that does not split.
 fn splitter(value: &Value) -> Result<Splitter> {
     let key = "pre_tokenizer";
+    let digits = json!({"type": "Digits", "individual_digits": true});
+    if let Some([first, bytes]) = value["pretokenizers"].as_array().map(Vec::as_slice)
+        && *first == digits
+    {
+        byte_level_component("pre_tokenizer.pretokenizers", bytes, Some(true))?;
+        return Ok(Splitter::Gpt2Digits);
+    }
     if value["type"] != json!("Sequence") {
         byte_level_component(key, value, Some(true))?;
         return Ok(Splitter::Gpt2);
@@ -371,6 +416,10 @@ pub(crate) fn write(tokenizer: &ByteLevel) -> Vec<u8> {
         normalizer: if rules.nfc { json!({"type": "NFC"}) } else { Value::Null },
         pre_tokenizer: match rules.splitter {
             Splitter::Gpt2 => component.clone(),
+            Splitter::Gpt2Digits => json!({
+                "type": "Sequence",
+                "pretokenizers": [{"type": "Digits", "individual_digits": true}, &component]
+            }),
             Splitter::Qwen2 => splits_by(QWEN2_PATTERN),
             Splitter::Llama3 => splits_by(LLAMA3_PATTERN),
         },

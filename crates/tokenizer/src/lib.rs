@@ -2,12 +2,15 @@
 //!
 //! One type, [`Tokenizer`], stands for every kind: llama2.c's `tokenizer.bin`, SentencePiece's
 //! `tokenizer.model` (BPE and unigram), and byte-level BPE with the splitting rules of GPT-2,
-//! Qwen2 and Llama 3, which this crate also trains. Ids are `u32`; [`Tokenizer::encode`] adds no
+//! Qwen2 and Llama 3, which this crate also trains; with the feature `tokenizers`, any other
+//! `tokenizer.json` too. Ids are `u32`; [`Tokenizer::encode`] adds no
 //! BOS or EOS, and text that looks like a special token is encoded as text.
 
 mod byte_level;
 mod error;
 mod gpt2_files;
+#[cfg(feature = "tokenizers")]
+mod hugging_face;
 mod json;
 mod llama2c;
 mod merge;
@@ -26,6 +29,8 @@ pub use stream::DecodeStream;
 
 use byte_level::ByteLevel;
 use byte_level::Rules;
+#[cfg(feature = "tokenizers")]
+use hugging_face::HuggingFace;
 use llama2c::Llama2c;
 use sentencepiece::SentencePiece;
 use std::path::{Path, PathBuf};
@@ -51,13 +56,16 @@ enum Model {
     Llama2c(Llama2c),
     ByteLevel(Box<ByteLevel>),
     SentencePiece(Box<SentencePiece>),
+    #[cfg(feature = "tokenizers")]
+    HuggingFace(HuggingFace),
 }
 
 impl Tokenizer {
     /// Reads a tokenizer, whichever kind the file is of by its content: a `tokenizer.bin` of
     /// llama2.c, a `tokenizer.model` of SentencePiece, a byte-level BPE `tokenizer.json`, or a
     /// `vocab.json` with its `merges.txt` beside it. In a directory, the first of `tokenizer.json`,
-    /// `tokenizer.model`, `vocab.json` and `tokenizer.bin` is read.
+    /// `tokenizer.model`, `vocab.json` and `tokenizer.bin` is read; for a `tokenizer.json` that is
+    /// no byte-level BPE, a `tokenizer.model` beside it with the same pieces.
     ///
     /// # Errors
     /// As [`Tokenizer::parse`], with the path; and when a file cannot be read.
@@ -74,6 +82,16 @@ impl Tokenizer {
         let bytes = read(path)?;
         if is_json(&bytes) && json::is_vocabulary(&bytes) {
             return Self::from_vocabulary(path, &bytes);
+        }
+        // One that SentencePiece made is described twice, and its own file is read here.
+        let is_own = |model: &Self| json::lists_the_pieces(&bytes, |id| model.piece(id));
+        if is_json(&bytes)
+            && json::parse(&bytes).is_err_and(|e| e.kind() == ErrorKind::Unsupported)
+            && let Ok(beside) = read(&path.with_file_name("tokenizer.model"))
+            && let Ok(model) = Self::parse(&beside)
+            && is_own(&model)
+        {
+            return Ok(model);
         }
         Self::parse(&bytes).map_err(|e| e.in_file(path))
     }
@@ -116,7 +134,7 @@ impl Tokenizer {
     /// not done here; with the offset of the entry or the name of the key.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         if is_json(bytes) {
-            return json::parse(bytes).map(Self::byte_level);
+            return parse_json(bytes);
         }
         // Both begin with a number: a llama2.c file with a short piece's length in four bytes, a
         // SentencePiece model with the tag of its first piece.
@@ -177,6 +195,8 @@ impl Tokenizer {
             Model::Llama2c(model) => model.encode(text),
             Model::ByteLevel(model) => model.encode(text, false),
             Model::SentencePiece(model) => model.encode(text, false),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.encode(text, false),
         }
     }
 
@@ -191,6 +211,8 @@ impl Tokenizer {
             Model::Llama2c(model) => model.encode(text),
             Model::ByteLevel(model) => model.encode(text, true),
             Model::SentencePiece(model) => model.encode(text, true),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.encode(text, true),
         }
     }
 
@@ -201,12 +223,23 @@ impl Tokenizer {
     /// as it was; SentencePiece's own are dropped at the beginning. An id outside the vocabulary
     /// gives U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
+        #[cfg(feature = "tokenizers")]
+        if let Model::HuggingFace(model) = &self.0 {
+            return model.decode(ids).into_bytes();
+        }
         let mut out = Vec::new();
         let mut place = Place::default();
         for &id in ids {
             self.append_bytes(&mut place, id, &mut out);
         }
         out
+    }
+
+    /// The text of [`Tokenizer::decode`]; what is not UTF-8 is replaced as in [`DecodeStream`].
+    pub fn decode_text(&self, ids: &[u32]) -> String {
+        let mut stream = self.decode_stream();
+        let text = stream.text_of(&self.decode(ids));
+        text + &stream.finish()
     }
 
     /// Decodes ids one by one.
@@ -220,6 +253,8 @@ impl Tokenizer {
             Model::Llama2c(model) => model.vocab_size(),
             Model::ByteLevel(model) => model.vocab_size(),
             Model::SentencePiece(model) => model.vocab_size(),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.vocab_size(),
         }
     }
 
@@ -230,6 +265,8 @@ impl Tokenizer {
             Model::Llama2c(model) => Some(model.bos()),
             Model::ByteLevel(model) => model.bos(),
             Model::SentencePiece(model) => model.bos(),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.bos(),
         }
     }
 
@@ -240,6 +277,8 @@ impl Tokenizer {
         match &self.0 {
             Model::ByteLevel(model) => model.begins_with(),
             Model::Llama2c(_) | Model::SentencePiece(_) => self.bos(),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.begins_with(),
         }
     }
 
@@ -249,6 +288,8 @@ impl Tokenizer {
             Model::Llama2c(model) => Some(model.eos()),
             Model::ByteLevel(model) => model.eos(),
             Model::SentencePiece(model) => model.eos(),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.eos(),
         }
     }
 
@@ -258,6 +299,8 @@ impl Tokenizer {
             Model::Llama2c(_) => None,
             Model::ByteLevel(model) => model.special_token(name),
             Model::SentencePiece(model) => model.special_token(name),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.special_token(name),
         }
     }
 
@@ -287,6 +330,8 @@ impl Tokenizer {
             Model::Llama2c(model) => model.piece(id),
             Model::ByteLevel(model) => model.piece(id),
             Model::SentencePiece(model) => model.piece(id),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.piece(id),
         }
     }
 
@@ -297,6 +342,8 @@ impl Tokenizer {
             Model::Llama2c(_) => "tokenizer.bin",
             Model::ByteLevel(_) => "tokenizer.json",
             Model::SentencePiece(_) => "tokenizer.model",
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(_) => "tokenizer.json",
         }
     }
 
@@ -308,6 +355,8 @@ impl Tokenizer {
             Model::Llama2c(model) => model.to_bytes(),
             Model::ByteLevel(model) => json::write(model),
             Model::SentencePiece(model) => model.to_bytes(),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.file().to_vec(),
         }
     }
 
@@ -333,6 +382,23 @@ impl Tokenizer {
         Self(Model::SentencePiece(Box::new(model)))
     }
 
+    /// How many U+FFFD stand for so many bytes that are the beginning of a character.
+    fn replacements(&self, bytes: usize) -> usize {
+        if matches!(self.0, Model::SentencePiece(_)) { bytes } else { 1 }
+    }
+
+    /// Adds the text that waits for ids that do not come.
+    #[cfg(feature = "tokenizers")]
+    fn append_waiting(&self, place: &Place, out: &mut Vec<u8>) {
+        if let Model::HuggingFace(model) = &self.0 {
+            model.finish(&place.window, out);
+        }
+    }
+
+    /// In the readers of this crate nothing waits but bytes, which the stream has.
+    #[cfg(not(feature = "tokenizers"))]
+    fn append_waiting(&self, _: &Place, _: &mut Vec<u8>) {}
+
     fn append_bytes(&self, place: &mut Place, id: u32, out: &mut Vec<u8>) {
         let previous = place.previous.replace(id);
         if id as usize >= self.vocab_size() {
@@ -344,6 +410,8 @@ impl Tokenizer {
             Model::Llama2c(model) => model.append_bytes(previous, id, out),
             Model::ByteLevel(model) => model.append_bytes(id, out),
             Model::SentencePiece(model) => model.append_bytes(id, &mut place.begun, out),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => model.append_text(&mut place.window, id, out),
         }
     }
 }
@@ -354,6 +422,27 @@ struct Place {
     previous: Option<u32>,
     /// Whether there was text before.
     begun: bool,
+    #[cfg(feature = "tokenizers")]
+    window: hugging_face::Window,
+}
+
+/// A `tokenizer.json`, through this crate's reader where that knows all of it.
+fn parse_json(bytes: &[u8]) -> Result<Tokenizer> {
+    let refused = match json::parse(bytes) {
+        Ok(model) => return Ok(Tokenizer::byte_level(model)),
+        Err(refused) if refused.kind() != ErrorKind::Unsupported => return Err(refused),
+        Err(refused) => refused,
+    };
+    #[cfg(feature = "tokenizers")]
+    return HuggingFace::parse(bytes).map(Model::HuggingFace).map(Tokenizer).map_err(|e| {
+        let what = format!("{refused}; and Hugging Face's library says: {e}");
+        Error::new(e.kind(), what)
+    });
+    #[cfg(not(feature = "tokenizers"))]
+    Err(refused.hint(
+        "a program that was built with --features tokenizers reads this file through Hugging \
+         Face's library; a tokenizer.model or a GGUF file of the same model is read as it is",
+    ))
 }
 
 /// Tokenizer files in a directory, the ones that say the most first.

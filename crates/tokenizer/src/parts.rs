@@ -14,6 +14,8 @@ pub enum Parts {
     Scored(ScoredParts),
     /// Byte-level BPE.
     Merged(MergedParts),
+    /// A `tokenizer.json` that only Hugging Face's library reads: its bytes.
+    HuggingFace(Vec<u8>),
 }
 
 /// Parts of a tokenizer of SentencePiece's kinds.
@@ -96,6 +98,7 @@ impl Tokenizer {
         match parts {
             Parts::Scored(parts) => scored(parts).map(Self::sentencepiece),
             Parts::Merged(parts) => merged(parts).map(Self::byte_level),
+            Parts::HuggingFace(file) => Self::parse(file),
         }
     }
 
@@ -106,6 +109,8 @@ impl Tokenizer {
             Model::Llama2c(model) => Parts::Scored(scored_of_llama2c(model)),
             Model::SentencePiece(model) => Parts::Scored(scored_of(model)),
             Model::ByteLevel(model) => Parts::Merged(merged_of(model)),
+            #[cfg(feature = "tokenizers")]
+            Model::HuggingFace(model) => Parts::HuggingFace(model.file().to_vec()),
         }
     }
 }
@@ -120,6 +125,9 @@ impl Tokenizer {
         let parts = match self.to_parts() {
             Parts::Scored(parts) => parts,
             Parts::Merged(_) => return refuse("llama2.c has no byte-level BPE"),
+            Parts::HuggingFace(_) => {
+                return refuse("llama2.c has no place for what this tokenizer does");
+            }
         };
         if parts.unigram {
             return refuse("llama2.c has no unigram pieces");

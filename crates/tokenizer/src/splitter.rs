@@ -7,6 +7,8 @@ pub enum Splitter {
     /// GPT-2's rule, which Hugging Face's `ByteLevel` pre-tokenizer has built in:
     /// `'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
     Gpt2,
+    /// GPT-2's rule between digits, each of which is a word: SmolLM's.
+    Gpt2Digits,
     /// Qwen2's and Qwen3's rule, with contractions in any case: every digit is a word.
     Qwen2,
     /// Llama 3's rule, as Qwen2's, but up to three digits are a word.
@@ -34,6 +36,7 @@ impl Splitter {
             }
             let len = match self {
                 Self::Gpt2 => gpt2_word(rest),
+                Self::Gpt2Digits => gpt2_word_or_digit(rest),
                 Self::Qwen2 => later_word(rest, 1),
                 Self::Llama3 => later_word(rest, 3),
             };
@@ -94,6 +97,16 @@ fn gpt2_word(text: &str) -> usize {
         return run(1, second);
     }
     spaces_word(text, run(0, Class::Space))
+}
+
+/// As [`gpt2_word`], but a digit is a word and text ends before the next one, as behind Hugging
+/// Face's `Digits` pre-tokenizer.
+fn gpt2_word_or_digit(text: &str) -> usize {
+    match text.char_indices().find(|(_, character)| character.is_numeric()) {
+        Some((0, digit)) => digit.len_utf8(),
+        Some((end, _)) => gpt2_word(&text[..end]),
+        None => gpt2_word(text),
+    }
 }
 
 /// Bytes of the word that `text`, which is not empty, starts with, where up to `most_digits` are

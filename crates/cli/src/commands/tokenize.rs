@@ -79,12 +79,11 @@ fn print_text(
     // After BOS, what encoding put before the text is left out again.
     let bos = tokenizer.bos().filter(|bos| ids.first() != Some(bos));
     let ids: Vec<u32> = bos.into_iter().chain(ids.iter().copied()).collect();
-    let bytes = tokenizer.decode(&ids);
     match format {
-        Format::Json => printer.data_line(json!({"text": String::from_utf8_lossy(&bytes)})),
-        Format::Text if own_line => printer.data([&bytes[..], b"\n"].concat()),
+        Format::Json => printer.data_line(json!({"text": tokenizer.decode_text(&ids)})),
+        Format::Text if own_line => printer.data([&tokenizer.decode(&ids)[..], b"\n"].concat()),
         Format::Text => {
-            printer.data(bytes)?;
+            printer.data(tokenizer.decode(&ids))?;
             printer.end_of_text()
         }
     }

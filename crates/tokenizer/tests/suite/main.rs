@@ -2,6 +2,7 @@
 
 mod byte_level;
 mod files;
+mod hugging_face;
 mod llama2c;
 mod qwen2;
 mod sentencepiece;

@@ -88,6 +88,10 @@ fn what_tokenizer_json_says_is_done_or_refused() {
     let t = with_added();
     let file: Value = serde_json::from_slice(&t.to_bytes()).unwrap();
     let refuse = |text: &str, change: &dyn Fn(&mut Value)| {
+        // With the feature, the library of Hugging Face is asked.
+        if cfg!(feature = "tokenizers") {
+            return;
+        }
         let mut file = file.clone();
         change(&mut file);
         let e = Tokenizer::parse(file.to_string().as_bytes()).unwrap_err();

@@ -1,7 +1,7 @@
 //! Decoding id by id gives the text of decoding all at once, and never half a character.
 
 use orion_testing::Random;
-use orion_tokenizer::Tokenizer;
+use orion_tokenizer::{Parts, Piece, PieceKind, ScoredParts, Tokenizer};
 
 #[test]
 fn characters_come_out_whole() {
@@ -26,6 +26,36 @@ fn what_cannot_become_text_is_replaced() {
     assert_eq!(stream.finish(), "\u{fffd}");
 }
 
+/// SentencePiece puts one U+FFFD for every byte that is no text, where other libraries put one for
+/// the beginning of a character: its own answers to `[0xE6, 0x97, 'x']` and `[0xC3]`.
+#[test]
+fn sentencepiece_replaces_every_byte() {
+    let byte = |byte: u8| Piece { text: format!("<0x{byte:02X}>"), kind: PieceKind::Byte };
+    let mut pieces = vec![Piece { text: "<unk>".to_owned(), kind: PieceKind::Unknown }];
+    pieces.extend((0..=255).map(byte));
+    pieces.push(Piece { text: "x".to_owned(), kind: PieceKind::Normal });
+    let parts = ScoredParts {
+        scores: vec![0.0; pieces.len()],
+        pieces,
+        unigram: false,
+        add_space: false,
+        remove_extra_spaces: false,
+        charsmap: Vec::new(),
+        bos: None,
+        eos: None,
+    };
+    let t = Tokenizer::from_parts(&Parts::Scored(parts)).unwrap();
+    let x = 257;
+    assert_eq!(t.decode_text(&[1 + 0xe6, 1 + 0x97, x]), "\u{fffd}\u{fffd}x");
+    assert_eq!(t.decode_text(&[x, 1 + 0xc3]), "x\u{fffd}");
+    let mut stream = t.decode_stream();
+    let fed = [1 + 0xe6, 1 + 0x97, x].map(|id| stream.feed(id));
+    assert_eq!(fed, ["", "", "\u{fffd}\u{fffd}x"]);
+    stream.feed(1 + 0xe6);
+    stream.feed(1 + 0x97);
+    assert_eq!(stream.finish(), "\u{fffd}\u{fffd}");
+}
+
 #[test]
 fn equals_decoding_at_once() {
     let t = Tokenizer::train_byte_level(["the cat and the hat", "日本 é"], 275).unwrap();
@@ -37,5 +67,6 @@ fn equals_decoding_at_once() {
         let mut text: String = ids.iter().map(|&id| stream.feed(id)).collect();
         text.push_str(&stream.finish());
         assert_eq!(text, String::from_utf8_lossy(&t.decode(&ids)), "{ids:?}");
+        assert_eq!(text, t.decode_text(&ids), "{ids:?}");
     }
 }
