@@ -4,6 +4,7 @@
 //! processes take away and what the machine is cancel: see [`Bench::measure`]. Nothing here names
 //! a concrete device or prints.
 
+mod adapters;
 mod compare;
 mod error;
 mod gemm;

@@ -105,7 +105,7 @@ impl BenchModel {
         Ok(Self { name, loaded: load_model(path)?, path: Some(path.to_owned()) })
     }
 
-    fn check_length(&self, tokens: usize) -> Result<()> {
+    pub(crate) fn check_length(&self, tokens: usize) -> Result<()> {
         let most = self.loaded.network.max_positions();
         if (1..=most).contains(&tokens) {
             return Ok(());
@@ -114,7 +114,7 @@ impl BenchModel {
         Err(Error::new(ErrorKind::Size, message))
     }
 
-    fn tokens(&self, count: usize) -> Vec<u32> {
+    pub(crate) fn tokens(&self, count: usize) -> Vec<u32> {
         let mut random = Random::new(3);
         let vocab = self.loaded.network.vocab_size() as u64;
         (0..count).map(|_| random.below(vocab) as u32).collect()
@@ -350,7 +350,7 @@ impl Bench<'_> {
 }
 
 /// The same model, its matrices to be kept in that precision. Shares storage.
-fn kept(model: &LoadedModel, precision: Precision) -> LoadedModel {
+pub(crate) fn kept(model: &LoadedModel, precision: Precision) -> LoadedModel {
     LoadedModel { storage: precision.storage(), ..model.clone() }
 }
 
@@ -363,7 +363,7 @@ fn timed<T, E: Into<Error>>(work: impl FnOnce() -> std::result::Result<T, E>) ->
 }
 
 /// `precision` is that in which weights are kept.
-fn sized(
+pub(crate) fn sized(
     result: TestResult,
     size: ModelSize,
     precision: Precision,

@@ -5,8 +5,10 @@ use orion_bench::{
     Settings, TestResult, Unit, compare, markdown, measure_machine, model_work, text,
 };
 use orion_cpu::Cpu;
+use orion_engine::Adapter;
 use orion_mil::{Builder, Program, TensorType, Weights};
-use orion_tensor::DType;
+use orion_models::LowRank;
+use orion_tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// A machine of known rates, so slow that every share is tiny but known.
@@ -83,6 +85,31 @@ fn training_reading_and_generating() {
     let bytes = 4.0 * (products + 11 * 64) as f64;
     check(&decode, Some(6.0 * bytes / 1e9), |rate| 6.0 / rate);
     assert_eq!((decode.test.as_str(), decode.tokens), ("tg6", Some(6)));
+}
+
+#[test]
+fn generating_with_adapters() {
+    let model = tiny();
+    let layers = model.loaded.network.linear_layers();
+    let adapter = |scale: f64| {
+        let layers = layers.iter().filter(|layer| layer.module.ends_with("q_proj"));
+        let modules = layers.map(|layer| {
+            let a = Tensor::from_slice(&[2, layer.inputs], &vec![0.1f32; 2 * layer.inputs]);
+            let b = Tensor::from_slice(&[layer.outputs, 2], &vec![0.1f32; 2 * layer.outputs]);
+            (layer.module.clone(), LowRank { a, b, scale })
+        });
+        Adapter { modules: modules.collect() }
+    };
+    let adapters = [adapter(1.0), adapter(2.0)];
+    let results = with_bench(|b| b.decode_with_adapters(&model, &adapters, 2, 6)).unwrap();
+    let names: Vec<&str> = results.iter().map(|r| r.test.as_str()).collect();
+    assert_eq!(names, ["tg6", "tg6 adapter", "tg6 turns", "adapter swap"]);
+    assert_eq!(results[3].unit, Unit::Milliseconds);
+    // It is a small part of a token's time, and not nothing.
+    let token = 2.0 * 1e3 / results[2].median;
+    assert!(results[3].median > 0.0 && results[3].median < token, "{results:?}");
+    let error = with_bench(|b| b.decode_with_adapters(&model, &adapters[..1], 1, 6)).unwrap_err();
+    assert!(error.to_string().contains("at least two"), "{error}");
 }
 
 #[test]

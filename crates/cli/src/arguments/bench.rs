@@ -143,6 +143,10 @@ pub(crate) struct BenchDecode {
     #[arg(long)]
     pub(crate) explain: bool,
 
+    /// Measure with these adapters too, and going from one to another; several with commas
+    #[arg(long, value_name = "[NAME=]DIR", value_delimiter = ',', conflicts_with = "explain")]
+    pub(crate) adapter: Vec<String>,
+
     #[command(flatten)]
     pub(crate) options: BenchOptions,
 }

@@ -1,6 +1,7 @@
 //! Chooses what `orion-bench` measures, on which device and beside which machine.
 
 use super::subject::neither_file_nor_preset;
+use crate::adapters::Adapters;
 use crate::arguments::{
     Bench as Command, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
@@ -130,6 +131,17 @@ fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
     let benched = model(choice)?;
     let tokens = length(arguments.tokens, 128, &benched);
     let batch = arguments.batch.get();
+    if !arguments.adapter.is_empty() {
+        let named = Adapters::open(&arguments.adapter, &benched.loaded.network)?;
+        let mut adapters: Vec<_> = named.iter().map(|(_, adapter)| adapter.clone()).collect();
+        if adapters.len() == 1 {
+            // Going to a copy takes what going to another takes.
+            adapters.push(adapters[0].clone());
+        }
+        return with_bench(&arguments.options, choice.precision, printer, |bench| {
+            Ok(bench.decode_with_adapters(&benched, &adapters, batch, tokens)?)
+        });
+    }
     with_bench(&arguments.options, choice.precision, printer, |bench| {
         let result = bench.decode(benched, batch, tokens)?;
         if arguments.explain {
