@@ -11,7 +11,8 @@ use orion_engine::{
 };
 use orion_formats::SafeTensors;
 use orion_models::{
-    GolfBaselineConfig, GolfWideConfig, HeadMap, Network, WeightIndex, preset, program_name,
+    GolfBaselineConfig, GolfWideConfig, HeadMap, Network, WeightIndex, WeightStorage, preset,
+    program_name,
 };
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::{DType, Tensor, Tolerance};
@@ -163,7 +164,7 @@ fn in_every_format(model: &LoadedModel) -> Vec<LoadedModel> {
         let path = directory.path().join(name);
         let (none, fp32) = (Companions::default(), Some(Numbers::Float(DType::F32)));
         match convert(model, none, target, fp32, &path, &mut |_| {}) {
-            Ok(_) => models.push(load_model_for_inference(&path).unwrap()),
+            Ok(_) => models.push(load_model_for_inference(&path, WeightStorage::AsGiven).unwrap()),
             // llama2.c has Llamas only, llm.c GPT-2 only.
             Err(e) => assert!(matches!(target, Target::Llama2c | Target::Llmc), "{e}"),
         }

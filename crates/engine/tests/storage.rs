@@ -26,6 +26,26 @@ fn random_model() -> LoadedModel {
     LoadedModel::new(network.clone(), parameters.collect())
 }
 
+/// The form that is asked for is made while the file is read, and is that of the programs.
+#[test]
+fn what_is_made_while_loading_is_what_programs_make() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, none) = (random_model(), Companions::default());
+    let [hf, gguf] = ["hf", "model.gguf"].map(|name| directory.path().join(name));
+    convert(&model, none, Target::SafeTensors, None, &hf, &mut |_| {}).unwrap();
+    convert(&model, none, Target::Gguf, None, &gguf, &mut |_| {}).unwrap();
+    for storage in [WeightStorage::Int8, WeightStorage::Float(DType::F16)] {
+        let whole = LoadedModel { storage, ..model.clone() };
+        let expected = whole.index(16).weights().clone();
+        for path in [&hf, &gguf] {
+            let loaded = load_model_for_inference(path, storage).unwrap();
+            let narrow = |t: &&Tensor| t.shape().len() == 2 && t.dtype() == DType::F32;
+            assert_eq!(loaded.parameters.values().find(narrow), None, "{storage:?}");
+            assert_eq!(*loaded.index(16).weights(), expected, "{storage:?}");
+        }
+    }
+}
+
 /// The numbers that remain of a matrix.
 fn rounded(matrix: &Tensor, storage: WeightStorage) -> Tensor {
     let values: Vec<f64> = match storage {
@@ -85,7 +105,7 @@ fn what_a_file_has_in_int8_stays_so_for_inference() {
     let (model, none) = (random_model(), Companions::default());
     convert(&model, none, Target::Gguf, Some(Numbers::Q8_0), &path, &mut |_| {}).unwrap();
     let wide = load_model(&path).unwrap();
-    let narrow = load_model_for_inference(&path).unwrap();
+    let narrow = load_model_for_inference(&path, WeightStorage::AsGiven).unwrap();
     assert!(wide.quantized.is_empty() && !narrow.quantized.is_empty());
     for (name, matrix) in &narrow.quantized {
         assert!(!narrow.parameters.contains_key(name), "{name} is there twice");

@@ -9,6 +9,7 @@ use orion_engine::{
     load_model_for_inference, open_tokenizer,
 };
 use orion_formats::{SafeTensors, TokenFile, rope_interleaved_to_half};
+use orion_models::WeightStorage;
 use orion_runtime::Device;
 use orion_tensor::{Tensor, Tolerance};
 use orion_testing::{shared_dir, skip};
@@ -246,7 +247,7 @@ fn gguf_files_give_llama_cpp_s_text() {
         // The program prints BOS by its name.
         let golden = golden.trim_start().strip_prefix("<s>").unwrap().trim();
         let path = shared.join(format!("weights/stories260K-{kind}.gguf"));
-        let model = load_model_for_inference(&path).unwrap();
+        let model = load_model_for_inference(&path, WeightStorage::AsGiven).unwrap();
         assert_eq!(model.quantized.is_empty(), kind != "q8_0");
         assert_eq!(model.tokenizer.as_ref(), Some(&path));
         let tokenizer = open_tokenizer(&path, 512).unwrap();

@@ -1,4 +1,4 @@
-use crate::storage::{QuantizedMatrix, WeightStorage, convert, quantize_rows};
+use crate::storage::{Kept, QuantizedMatrix, WeightStorage};
 use crate::{AdapterShape, program_name};
 use orion_mil::op::Constexpr;
 use orion_mil::{Builder, Op, TensorType, ValueId, WEIGHT_FILE, Weights};
@@ -49,21 +49,22 @@ impl WeightIndex {
         self.add(name, entry);
     }
 
-    /// Adds a parameter, kept as `storage` says.
+    /// Adds a parameter, kept as `storage` says; `decays` as its specification has it.
     ///
     /// # Panics
     /// When the name is taken.
-    pub fn insert_parameter(&mut self, name: &str, tensor: &Tensor, storage: WeightStorage) {
-        let matrix = tensor.shape().len() == 2;
-        let entry = match storage {
-            WeightStorage::Float(dtype) if matrix => {
-                Entry::Plain(self.append(convert(tensor, dtype)))
-            }
-            WeightStorage::Int8 if matrix => {
-                let QuantizedMatrix { data, scale } = quantize_rows(tensor);
+    pub fn insert_parameter(
+        &mut self,
+        name: &str,
+        tensor: &Tensor,
+        decays: bool,
+        storage: WeightStorage,
+    ) {
+        let entry = match storage.keep(tensor, decays) {
+            Kept::Plain(tensor) => Entry::Plain(self.append(tensor)),
+            Kept::Int8(QuantizedMatrix { data, scale }) => {
                 Entry::Blockwise { data: self.append(data), scale: self.append(scale) }
             }
-            _ => Entry::Plain(self.append(tensor.clone())),
         };
         self.add(name, entry);
     }
@@ -79,7 +80,7 @@ impl WeightIndex {
         storage: WeightStorage,
     ) {
         if let WeightStorage::Float(_) = storage {
-            return self.insert_parameter(name, &matrix.dequantize(), storage);
+            return self.insert_parameter(name, &matrix.dequantize(), true, storage);
         }
         let QuantizedMatrix { data, scale } = matrix.clone();
         let entry = Entry::Blockwise { data: self.append(data), scale: self.append(scale) };

@@ -90,15 +90,16 @@ impl ConfigError {
     }
 }
 
-/// Refuses sizes of 0, and those that no network has.
+/// Refuses sizes of 0, and those that no network has. Blocks have a bound of their own, because a
+/// network lists the parameters of all before any of them is looked for in a file.
 pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), ConfigError> {
-    const MOST: usize = 1 << 24;
-    match sizes.iter().find(|(_, n)| *n == 0 || *n > MOST) {
-        Some((name, n)) => {
-            Err(ConfigError(format!("{name} is {n}; it must be between 1 and {MOST}")))
+    for &(name, n) in sizes {
+        let most = if name == "n_layers" { 1 << 12 } else { 1 << 24 };
+        if n == 0 || n > most {
+            return Err(ConfigError(format!("{name} is {n}; it must be between 1 and {most}")));
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 /// Refuses numbers that are not positive.

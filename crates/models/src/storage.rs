@@ -17,6 +17,26 @@ pub enum WeightStorage {
     Int8,
 }
 
+/// A parameter as it is kept.
+pub(crate) enum Kept {
+    Plain(Tensor),
+    Int8(QuantizedMatrix),
+}
+
+impl WeightStorage {
+    /// A parameter as it is to be kept, sharing storage where it is so already. What does not
+    /// decay is no matrix of a product, whatever its shape.
+    pub(crate) fn keep(self, tensor: &Tensor, decays: bool) -> Kept {
+        match self {
+            Self::Float(dtype) if decays && tensor.shape().len() == 2 => {
+                Kept::Plain(convert(tensor, dtype))
+            }
+            Self::Int8 if decays && tensor.shape().len() == 2 => Kept::Int8(quantize_rows(tensor)),
+            _ => Kept::Plain(tensor.clone()),
+        }
+    }
+}
+
 /// A matrix in blocks of int8: `value = data · scale`, where `scale` has one column for each block
 /// of `data`'s columns.
 #[derive(Debug, Clone)]

@@ -70,6 +70,7 @@ fn sizes_that_do_not_fit_are_refused() {
         (orion_models::LlamaConfig { n_kv_heads: 3, ..good.clone() }, "multiple"),
         (orion_models::LlamaConfig { head_dim: 7, ..good.clone() }, "even"),
         (orion_models::LlamaConfig { n_layers: 0, ..good.clone() }, "n_layers is 0"),
+        (orion_models::LlamaConfig { n_layers: 1 << 20, ..good.clone() }, "between 1 and 4096"),
         (orion_models::LlamaConfig { rope_theta: f64::NAN, ..good.clone() }, "rope_theta"),
     ] {
         let error = Network::Llama(change).validate().unwrap_err().to_string();

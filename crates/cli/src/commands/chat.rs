@@ -11,7 +11,7 @@ use crate::lines::Lines;
 use crate::printer::Printer;
 use crate::tokenizer::require_tokenizer_path;
 use orion_engine::{
-    ChatTemplate, Generator, LoadedModel, Message, Sampler, StopStrings, load_model_for_inference,
+    ChatTemplate, Generator, Message, Sampler, StopStrings, load_model_for_inference,
     open_tokenizer,
 };
 use orion_tokenizer::Tokenizer;
@@ -29,7 +29,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let config = sampler(&arguments.sampling)?;
     let (products, storage) = kept(arguments.precision);
     let device = model_device(&arguments.device, products, printer)?;
-    let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
+    let model = load_model_for_inference(&arguments.model, storage)?;
     let path = require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
     let tokenizer = open_tokenizer(path, model.network.vocab_size())?;
     let template = ChatTemplate::of_model(&arguments.model, &tokenizer)?.ok_or_else(|| {

@@ -15,7 +15,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
-    for measured in measure(arguments, load_model_for_inference(&arguments.model)?, printer)? {
+    let (_, storage) = kept(arguments.precision);
+    let model = load_model_for_inference(&arguments.model, storage)?;
+    for measured in measure(arguments, model, printer)? {
         match arguments.format {
             Format::Text => measured.print(printer)?,
             Format::Json => printer.data_line(measured.to_json())?,

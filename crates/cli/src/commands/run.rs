@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let prompt = prompt(arguments)?;
     let (products, storage) = kept(arguments.precision);
     let device = model_device(&arguments.device, products, printer)?;
-    let model = LoadedModel { storage, ..load_model_for_inference(&arguments.model)? };
+    let model = load_model_for_inference(&arguments.model, storage)?;
     let tokenizer_path =
         require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
     let tokenizer = open_tokenizer(tokenizer_path, model.network.vocab_size())?;

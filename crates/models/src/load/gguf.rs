@@ -1,20 +1,25 @@
 //! GGUF files of llama.cpp: Llama, Qwen2, Qwen3 and GPT-2 networks.
 
-use super::{LoadError, LoadedModel, match_all};
-use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config};
+use super::{LoadError, LoadedModel, Reading};
+use crate::{
+    Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config, WeightStorage,
+};
 use orion_formats::{Error, Gguf, MappedFile, RopeScaling, rope_interleaved_to_half};
 use orion_tensor::Tensor;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Loads a file; the tokenizer is inside. With `keep_int8`, matrices that are exactly int8 with
 /// scales stay so.
-pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadError> {
+pub(super) fn load(
+    path: &Path,
+    keep_int8: bool,
+    storage: WeightStorage,
+) -> Result<LoadedModel, LoadError> {
     let opened = MappedFile::open(path);
     let opened = opened.and_then(|map| Ok((Gguf::parse(map.bytes())?, map)));
     let (file, map) = opened.map_err(|e| LoadError::of(path, &e))?;
     let network = network(&file, path)?;
-    let (mut tensors, mut quantized) = (BTreeMap::new(), BTreeMap::new());
+    let mut reading = Reading::new(path, network.clone(), storage)?;
     for (name, stored) in &file.tensors {
         // The network has what this says.
         if name == FREQUENCY_DIVISORS {
@@ -39,27 +44,18 @@ pub(super) fn load(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadErro
         match scaled {
             Some((data, scale)) => {
                 let (data, scale) = (in_order(data)?, in_order(finite(scale)?)?);
-                quantized.insert(parameter.clone(), QuantizedMatrix { data, scale });
+                reading.take_quantized(parameter.clone(), QuantizedMatrix { data, scale })?;
             }
-            None => {
-                let tensor = in_order(finite(stored.to_tensor())?)?;
-                tensors.insert(parameter.clone(), tensor);
-            }
+            None => reading.take(parameter.clone(), in_order(finite(stored.to_tensor())?)?)?,
         }
         // What was copied need not lie in memory twice.
-        let shared = tensors.get(&parameter).is_some_and(|t| t.bytes().is_same(&stored.bytes));
-        if !shared {
+        if !reading.shares(&parameter, &stored.bytes) {
             map.give_back(&stored.bytes);
         }
     }
-    let parameters = match_all(path, &network, tensors, &quantized)?;
+    let model = reading.finish()?;
     let tokenizer = file.metadata.contains_key("tokenizer.ggml.tokens").then(|| path.to_owned());
-    Ok(LoadedModel {
-        quantized,
-        tokenizer,
-        end_ids: end_ids(&file),
-        ..LoadedModel::new(network, parameters)
-    })
+    Ok(LoadedModel { tokenizer, end_ids: end_ids(&file), ..model })
 }
 
 fn network(file: &Gguf, path: &Path) -> Result<Network, LoadError> {

@@ -1,7 +1,7 @@
 //! Artifacts of Parameter Golf's baseline: int8 weights that say no sizes but their shapes.
 
 use super::{LoadError, LoadedModel, match_parameters};
-use crate::{GolfBaselineConfig, Network, Preset, preset};
+use crate::{GolfBaselineConfig, Network, Preset, WeightStorage, preset};
 use orion_formats::GolfArtifact;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,14 @@ const TOKENIZERS: [&str; 3] = ["tokenizer.model", "fineweb_1024_bpe.model", "tok
 /// # Errors
 /// When the file is no artifact or damaged, or holds another network's tensors.
 pub fn load_golf_artifact(path: &Path, network: Option<Network>) -> Result<LoadedModel, LoadError> {
+    load(path, network, WeightStorage::AsGiven)
+}
+
+pub(super) fn load(
+    path: &Path,
+    network: Option<Network>,
+    storage: WeightStorage,
+) -> Result<LoadedModel, LoadError> {
     let artifact = GolfArtifact::open(path).map_err(|e| LoadError::of(path, &e))?;
     let network = match network {
         Some(network) => network,
@@ -26,10 +34,10 @@ pub fn load_golf_artifact(path: &Path, network: Option<Network>) -> Result<Loade
     };
     let tensors: BTreeMap<_, _> =
         artifact.tensors.iter().map(|(name, t)| (name.clone(), t.dequantize())).collect();
-    let parameters = match_parameters(path, &network, tensors)?;
+    let model = match_parameters(path, network, tensors, storage)?;
     let tokenizer =
         TOKENIZERS.map(|name| path.with_file_name(name)).into_iter().find(|f| f.exists());
-    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
+    Ok(LoadedModel { tokenizer, ..model })
 }
 
 /// What shapes say; whether they fit together is checked by who matches them.

@@ -1,7 +1,7 @@
 //! Directories as Hugging Face's libraries write them, which our own checkpoints are too.
 
-use super::{LoadError, LoadedModel, match_parameters};
-use crate::Network;
+use super::{LoadError, LoadedModel, Reading};
+use crate::{Network, WeightStorage};
 use orion_formats::{
     ConfigFile, MappedFile, SafeTensors, end_ids_of_generation_config, safetensors,
 };
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer.bin"];
 
 /// Loads a directory of weights, or the newest checkpoint of a run directory.
-pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
     let latest = path.join("latest");
     let weights = if latest.exists() { latest } else { path.to_owned() };
     let config_path = weights.join("config.json");
@@ -43,32 +43,32 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
     end_ids.sort_unstable();
     end_ids.dedup();
     let (file, tensors, maps) = tensors(&weights)?;
-    let tensors = tensors
-        .into_iter()
-        .filter_map(|(name, tensor)| Some((network.parameter_of_file(&name)?, tensor)))
-        .map(|(name, tensor)| {
-            let Some(turned) = network.turned_for_files(&name, &tensor) else {
-                return (name, tensor);
-            };
-            // What was copied need not lie in memory twice.
-            maps.iter().any(|map| map.give_back(tensor.bytes()));
-            (name, turned)
-        })
-        .collect();
-    let parameters = match_parameters(&file, &network, tensors)?;
+    let mut reading = Reading::new(&file, network.clone(), storage)?;
+    for (name, tensor) in tensors {
+        let Some(parameter) = network.parameter_of_file(&name) else { continue };
+        orion_formats::check_finite(&name, &tensor).map_err(|e| LoadError::of(&file, &e))?;
+        let turned = network.turned_for_files(&parameter, &tensor);
+        let bytes = tensor.bytes().clone();
+        reading.take(parameter.clone(), turned.unwrap_or(tensor))?;
+        // What was copied need not lie in memory twice.
+        if !reading.shares(&parameter, &bytes) {
+            maps.iter().any(|map| map.give_back(&bytes));
+        }
+    }
+    let model = reading.finish()?;
     let tokenizer = [path, &*weights]
         .into_iter()
         .flat_map(|d| TOKENIZERS.map(|f| d.join(f)))
         .chain(TOKENIZERS.map(|f| path.join("../..").join(f)))
         .find(|f| f.exists());
-    Ok(LoadedModel { tokenizer, end_ids, ..LoadedModel::new(network, parameters) })
+    Ok(LoadedModel { tokenizer, end_ids, ..model })
 }
 
 /// A file to name, tensors, and the files they lie in.
 type Files = (PathBuf, BTreeMap<String, Tensor>, Vec<MappedFile>);
 
-/// The tensors of a directory, and the file to name in messages about them: the only one, or the
-/// index of several.
+/// The tensors of a directory, which may have numbers that are not finite, and the file to name in
+/// messages about them: the only one, or the index of several.
 fn tensors(directory: &Path) -> Result<Files, LoadError> {
     let single = directory.join("model.safetensors");
     let index = directory.join("model.safetensors.index.json");
@@ -87,7 +87,7 @@ fn tensors(directory: &Path) -> Result<Files, LoadError> {
         ));
     }
     let opened = MappedFile::open(&single);
-    let opened = opened.and_then(|map| Ok((SafeTensors::parse(map.bytes())?, map)));
+    let opened = opened.and_then(|map| Ok((SafeTensors::parse_unchecked(map.bytes())?, map)));
     let (file, map) = opened.map_err(|e| LoadError::of(&single, &e))?;
     Ok((single, file.tensors, vec![map]))
 }

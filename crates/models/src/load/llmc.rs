@@ -1,11 +1,11 @@
 //! llm.c model files: a GPT-2.
 
 use super::{LoadError, LoadedModel, match_parameters};
-use crate::{Gpt2Config, Network};
+use crate::{Gpt2Config, Network, WeightStorage};
 use orion_formats::llmc;
 use std::path::Path;
 
-pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
     let checkpoint = llmc::Checkpoint::open(path).map_err(|e| LoadError::of(path, &e))?;
     let h = checkpoint.header;
     let network = Network::Gpt2(Gpt2Config {
@@ -19,8 +19,8 @@ pub(super) fn load(path: &Path) -> Result<LoadedModel, LoadError> {
         norm_epsilon: 1e-5,
         tied: true,
     });
-    let parameters = match_parameters(path, &network, checkpoint.tensors)?;
+    let model = match_parameters(path, network, checkpoint.tensors, storage)?;
     let beside = ["tokenizer.json", "vocab.json"].map(|name| path.with_file_name(name));
     let tokenizer = beside.into_iter().find(|file| file.exists());
-    Ok(LoadedModel { tokenizer, ..LoadedModel::new(network, parameters) })
+    Ok(LoadedModel { tokenizer, ..model })
 }

@@ -11,8 +11,9 @@ pub use gguf::{FREQUENCY_DIVISORS, gguf_name, interleaved_heads};
 pub use golf_artifact::load_golf_artifact;
 pub use llama2c::{hugging_face_name, meta_name};
 
+use crate::storage::{Kept, convert};
 use crate::{Network, ParameterSpec, QuantizedMatrix, WeightIndex, WeightStorage};
-use orion_tensor::{DType, Tensor};
+use orion_tensor::{Bytes, DType, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -33,7 +34,7 @@ pub struct LoadedModel {
     pub tokenizer: Option<PathBuf>,
     /// The ids that end a text, as far as the model's files say.
     pub end_ids: Vec<u32>,
-    /// How the matrices are to be kept in programs.
+    /// How the matrices are to be kept in programs, where that is not how they are kept here.
     pub storage: WeightStorage,
 }
 
@@ -50,12 +51,10 @@ impl LoadedModel {
     pub fn index(&self, positions: usize) -> WeightIndex {
         let mut index = WeightIndex::new();
         for ParameterSpec { name, decays, .. } in self.network.parameters() {
-            // What does not decay is no matrix of a product, whatever its shape.
-            let storage = if decays { self.storage } else { WeightStorage::AsGiven };
             if let Some(tensor) = self.parameters.get(&name) {
-                index.insert_parameter(&name, tensor, storage);
+                index.insert_parameter(&name, tensor, decays, self.storage);
             } else if let Some(matrix) = self.quantized.get(&name) {
-                index.insert_quantized(&name, matrix, storage);
+                index.insert_quantized(&name, matrix, self.storage);
             }
         }
         self.network.add_tables(&mut index, positions);
@@ -118,21 +117,22 @@ impl std::error::Error for LoadError {}
 /// When the path is none of these, a file is damaged, or parameters are missing, left over, of
 /// another shape, or not finite.
 pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
-    load_as(path, false)
+    load_as(path, false, WeightStorage::AsGiven)
 }
 
-/// Loads a model to be run and nothing else: matrices that its file has in int8, or in fewer bits
-/// that int8 holds exactly, stay in int8.
+/// Loads a model to be run and nothing else. Its matrices are brought into the form that `storage`
+/// says while they are read, one after another; those that the file has in int8, or in fewer bits
+/// that int8 holds exactly, stay in int8 where that leaves it open.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_for_inference(path: &Path) -> Result<LoadedModel, LoadError> {
-    load_as(path, true)
+pub fn load_for_inference(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
+    load_as(path, true, storage)
 }
 
-fn load_as(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadError> {
+fn load_as(path: &Path, keep_int8: bool, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
     if path.is_dir() {
-        return hugging_face::load(path);
+        return hugging_face::load(path, storage);
     }
     if !path.exists() {
         return Err(LoadError::new(path, "there is no such file or directory"));
@@ -141,18 +141,18 @@ fn load_as(path: &Path, keep_int8: bool) -> Result<LoadedModel, LoadError> {
     let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
     read.map_err(|e| LoadError::new(path, e.to_string()))?;
     if start.starts_with(&orion_formats::gguf::MAGIC) {
-        return gguf::load(path, keep_int8);
+        return gguf::load(path, keep_int8, storage);
     }
     if orion_formats::llmc::is_llmc(&start) {
-        return llmc::load(path);
+        return llmc::load(path, storage);
     }
     if orion_formats::golf_artifact::is_golf_artifact(&start) {
-        return load_golf_artifact(path, None);
+        return golf_artifact::load(path, None, storage);
     }
     if let Some(found) = other_kind(&start) {
         return Err(LoadError::new(path, format!("this is {found}, no model")).hint(MODELS));
     }
-    llama2c::load(path)
+    llama2c::load(path, storage)
 }
 
 /// What a model can be, for people whose path is none.
@@ -185,60 +185,102 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
 /// Keeps exactly the network's parameters.
 fn match_parameters(
     path: &Path,
-    network: &Network,
+    network: Network,
     tensors: BTreeMap<String, Tensor>,
-) -> Result<BTreeMap<String, Tensor>, LoadError> {
-    match_all(path, network, tensors, &BTreeMap::new())
+    storage: WeightStorage,
+) -> Result<LoadedModel, LoadError> {
+    let mut reading = Reading::new(path, network, storage)?;
+    for (name, tensor) in tensors {
+        reading.take(name, tensor)?;
+    }
+    reading.finish()
 }
 
-/// The same where some parameters are in int8.
-fn match_all(
-    path: &Path,
-    network: &Network,
-    mut tensors: BTreeMap<String, Tensor>,
-    quantized: &BTreeMap<String, QuantizedMatrix>,
-) -> Result<BTreeMap<String, Tensor>, LoadError> {
-    network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
-    let wrong_shape = |name: &str, found: &[usize], shape: &[usize]| {
-        LoadError::new(path, format!("{name} has shape {found:?}, the sizes ask for {shape:?}"))
-            .hint("the sizes, those of config.json for a directory, are of another model")
-    };
-    let mut parameters = BTreeMap::new();
-    let mut in_int8: BTreeMap<&String, &QuantizedMatrix> = quantized.iter().collect();
-    for ParameterSpec { name, shape, .. } in network.parameters() {
-        if let Some(matrix) = in_int8.remove(&name) {
-            if matrix.data.shape() != shape {
-                return Err(wrong_shape(&name, matrix.data.shape(), &shape));
-            }
-            continue;
-        }
-        let tensor = tensors.remove(&name).ok_or_else(|| {
-            LoadError::new(path, format!("the tensor {name} is missing"))
-                .hint("the file holds another network's weights, or not all of them")
-        })?;
-        let tensor = without_padding(tensor, network, &shape);
-        if tensor.shape() != shape {
-            return Err(wrong_shape(&name, tensor.shape(), &shape));
-        }
+/// The parameters of a network while they are read. Each is brought into the form in which it is
+/// kept before the next one comes, so that a model never lies in memory in two forms.
+struct Reading<'a> {
+    path: &'a Path,
+    network: Network,
+    storage: WeightStorage,
+    missing: BTreeMap<String, ParameterSpec>,
+    parameters: BTreeMap<String, Tensor>,
+    quantized: BTreeMap<String, QuantizedMatrix>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(path: &'a Path, network: Network, storage: WeightStorage) -> Result<Self, LoadError> {
+        network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
+        let missing = network.parameters().into_iter().map(|spec| (spec.name.clone(), spec));
+        let (parameters, quantized) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { path, missing: missing.collect(), network, storage, parameters, quantized })
+    }
+
+    fn take(&mut self, name: String, tensor: Tensor) -> Result<(), LoadError> {
+        let spec = self.spec(&name)?;
+        let tensor = without_padding(tensor, &self.network, &spec.shape);
+        self.check_shape(&spec, tensor.shape())?;
         if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
             return Err(LoadError::new(
-                path,
+                self.path,
                 format!("{name} has element type {}; fp32, fp16 and bf16 are read", tensor.dtype()),
             )
             .hint("write it again in one of these, as with save_pretrained of transformers"));
         }
-        parameters.insert(name, tensor);
+        match self.storage.keep(&tensor, spec.decays) {
+            Kept::Plain(tensor) => drop(self.parameters.insert(name, tensor)),
+            Kept::Int8(matrix) => drop(self.quantized.insert(name, matrix)),
+        }
+        Ok(())
     }
-    if let Some(name) = tensors.keys().chain(in_int8.into_keys()).next() {
-        return Err(LoadError::new(
-            path,
-            format!("the tensor {name} is not part of a network of these sizes"),
-        )
-        .hint(
-            "leaving it out would give other results than the model's; is config.json its own?",
-        ));
+
+    fn take_quantized(&mut self, name: String, matrix: QuantizedMatrix) -> Result<(), LoadError> {
+        let spec = self.spec(&name)?;
+        self.check_shape(&spec, matrix.data.shape())?;
+        match self.storage {
+            WeightStorage::Float(dtype) => {
+                let tensor = convert(&matrix.dequantize(), dtype);
+                self.parameters.insert(name, tensor);
+            }
+            _ => drop(self.quantized.insert(name, matrix)),
+        }
+        Ok(())
     }
-    Ok(parameters)
+
+    /// Whether the parameter lies where the file does, and was not copied.
+    fn shares(&self, name: &str, bytes: &Bytes) -> bool {
+        self.parameters.get(name).is_some_and(|t| t.bytes().as_ptr() == bytes.as_ptr())
+    }
+
+    fn finish(self) -> Result<LoadedModel, LoadError> {
+        if let Some(name) = self.missing.keys().next() {
+            return Err(LoadError::new(self.path, format!("the tensor {name} is missing"))
+                .hint("the file holds another network's weights, or not all of them"));
+        }
+        let quantized = self.quantized;
+        Ok(LoadedModel { quantized, ..LoadedModel::new(self.network, self.parameters) })
+    }
+
+    fn spec(&mut self, name: &str) -> Result<ParameterSpec, LoadError> {
+        self.missing.remove(name).ok_or_else(|| {
+            LoadError::new(
+                self.path,
+                format!("the tensor {name} is not part of a network of these sizes"),
+            )
+            .hint(
+                "leaving it out would give other results than the model's; is config.json its own?",
+            )
+        })
+    }
+
+    fn check_shape(&self, spec: &ParameterSpec, found: &[usize]) -> Result<(), LoadError> {
+        let ParameterSpec { name, shape, .. } = spec;
+        if found == shape {
+            return Ok(());
+        }
+        let what = format!("{name} has shape {found:?}, the sizes ask for {shape:?}");
+        Err(LoadError::new(self.path, what)
+            .hint("the sizes, those of config.json for a directory, are of another model"))
+    }
 }
 
 /// Some writers pad a vocabulary to a round number of rows; those behind the last token are left
