@@ -4,8 +4,8 @@
 
 use crate::forward::{AttentionShape, Forward};
 use crate::network::{
-    Architecture, ConfigError, Initialization, ParameterSpec, check_heads, check_positive,
-    check_sizes,
+    Architecture, ConfigError, Initialization, ParameterSpec, check_angles, check_heads,
+    check_positive, check_sizes,
 };
 use crate::rotary::Rotary;
 use orion_mil::ValueId;
@@ -135,6 +135,7 @@ impl Architecture for GolfBaselineConfig {
             )));
         }
         check_heads(self.n_heads, self.n_kv_heads, self.head_dim())?;
+        check_angles(self.max_positions, self.head_dim())?;
         check_positive(&[
             ("rope_theta", self.rope_theta),
             ("norm_epsilon", self.norm_epsilon),

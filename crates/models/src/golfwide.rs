@@ -4,7 +4,8 @@
 
 use crate::forward::{AttentionShape, Forward};
 use crate::network::{
-    Architecture, ConfigError, ParameterSpec, check_heads, check_positive, check_sizes,
+    Architecture, ConfigError, ParameterSpec, check_angles, check_heads, check_positive,
+    check_sizes,
 };
 use crate::rotary::Rotary;
 use orion_mil::ValueId;
@@ -86,6 +87,7 @@ impl Architecture for GolfWideConfig {
             ("max_positions", self.max_positions),
         ])?;
         check_heads(self.n_heads, self.n_kv_heads, self.head_dim)?;
+        check_angles(self.max_positions, self.head_dim)?;
         check_positive(&[("rope_theta", self.rope_theta), ("norm_epsilon", self.norm_epsilon)])
     }
 

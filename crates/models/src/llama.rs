@@ -3,7 +3,8 @@
 
 use crate::forward::{AttentionShape, Forward};
 use crate::network::{
-    Architecture, ConfigError, ParameterSpec, check_heads, check_positive, check_sizes,
+    Architecture, ConfigError, ParameterSpec, check_angles, check_heads, check_positive,
+    check_sizes,
 };
 use crate::rotary::{Rotary, frequencies};
 use orion_formats::RopeScaling;
@@ -185,6 +186,7 @@ impl Architecture for LlamaConfig {
             ("max_positions", self.max_positions),
         ])?;
         check_heads(self.n_heads, self.n_kv_heads, self.head_dim)?;
+        check_angles(self.max_positions, self.head_dim)?;
         check_positive(&[("rope_theta", self.rope_theta), ("norm_epsilon", self.norm_epsilon)])?;
         match &self.rope_scaling {
             Some(RopeScaling::Divisors(divisors)) if divisors.len() != self.head_dim / 2 => {

@@ -130,6 +130,17 @@ pub(crate) fn check_heads(
     Ok(())
 }
 
+/// Refuses more angles of rotary positions than fit into a gigabyte: there is a table of them.
+pub(crate) fn check_angles(max_positions: usize, head_dim: usize) -> Result<(), ConfigError> {
+    const MOST: usize = 1 << 28;
+    if max_positions.saturating_mul(head_dim) <= MOST {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "max_positions is {max_positions} and head_dim {head_dim}; their product must be at most {MOST}"
+    )))
+}
+
 /// How a parameter begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Initialization {

@@ -33,14 +33,38 @@ impl Rotary {
             Some(RopeScaling::Yarn { attention_factor, .. }) => *attention_factor,
             _ => 1.0,
         };
-        let table = |f: fn(f64) -> f64, sign: f64| {
-            let row = |p: usize| frequencies.iter().map(move |&w| (sign * f(p as f64 * w)) as f32);
-            let values: Vec<f32> = (0..positions).flat_map(row).collect();
-            Tensor::from_slice(&[positions, frequencies.len()], &values)
-        };
-        index.insert(COSINES, table(f64::cos, size));
-        index.insert(SINES, table(f64::sin, if self.reversed { -size } else { size }));
+        let sizes = [size, if self.reversed { -size } else { size }];
+        let tables = turns(&frequencies, positions, sizes);
+        for (name, values) in [COSINES, SINES].into_iter().zip(tables) {
+            index.insert(name, Tensor::from_slice(&[positions, frequencies.len()], &values));
+        }
     }
+}
+
+/// Positions from one exact angle to the next.
+const EXACT_EVERY: usize = 64;
+
+/// Cosines and sines of `position · frequency` times `sizes`, position after position. Models for
+/// long texts have millions of them, so that most are the ones before turned a step further, which
+/// costs 1e-14.
+fn turns(frequencies: &[f64], positions: usize, sizes: [f64; 2]) -> [Vec<f32>; 2] {
+    let steps: Vec<(f64, f64)> = frequencies.iter().map(|w| w.sin_cos()).collect();
+    let count = positions * frequencies.len();
+    let (mut cosines, mut sines) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut now: Vec<(f64, f64)> = Vec::new();
+    for position in 0..positions {
+        if position % EXACT_EVERY == 0 {
+            now = frequencies.iter().map(|w| (position as f64 * w).sin_cos()).collect();
+        }
+        for ((sine, cosine), (step_sine, step_cosine)) in now.iter_mut().zip(&steps) {
+            cosines.push((sizes[0] * *cosine) as f32);
+            sines.push((sizes[1] * *sine) as f32);
+            let next = *sine * step_cosine + *cosine * step_sine;
+            *cosine = *cosine * step_cosine - *sine * step_sine;
+            *sine = next;
+        }
+    }
+    [cosines, sines]
 }
 
 /// The angle of each of the `D/2` pairs of channels from one position to the next.
@@ -94,5 +118,27 @@ pub(crate) fn frequencies(theta: f64, head_dim: usize, scaling: Option<&RopeScal
             let share = |i: usize| 1.0 - ((i as f64 - first) / (last - first)).clamp(0.0, 1.0);
             plain.enumerate().map(|(i, w)| mixed(w, factor, share(i))).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orion_tensor::Tolerance;
+
+    #[test]
+    fn turning_on_is_turning_from_the_beginning() {
+        let frequencies = frequencies(5e5, 64, None);
+        let positions = 20 * EXACT_EVERY + 7;
+        let [cosines, sines] = turns(&frequencies, positions, [1.0, -2.0]);
+        assert_eq!((cosines.len(), sines.len()), (positions * 32, positions * 32));
+        let angle = |at: usize| (at / 32) as f64 * frequencies[at % 32];
+        let exact = |f: fn(f64) -> f64| (0..positions * 32).map(|at| f(angle(at))).collect();
+        let wide = |values: Vec<f32>, factor: f64| -> Vec<f64> {
+            values.into_iter().map(|v| f64::from(v) * factor).collect()
+        };
+        let (cosine, sine): (Vec<f64>, Vec<f64>) = (exact(f64::cos), exact(f64::sin));
+        Tolerance::Close.check(&wide(cosines, 1.0), &cosine).unwrap();
+        Tolerance::Close.check(&wide(sines, -0.5), &sine).unwrap();
     }
 }
