@@ -276,7 +276,7 @@ fn what_does_not_fit_is_named() {
     let mut draft = Draft::of(&Network::Llama(llama(false)));
     draft.config["intermediate_size"] = json!(13);
     let refusal = draft.refusal();
-    assert!(refusal.contains("has shape [12, 8], the sizes ask for [13, 8]"), "{refusal}");
+    assert!(refusal.contains("has shape [8, 12], the sizes ask for [8, 13]"), "{refusal}");
 
     let mut draft = Draft::of(&Network::Llama(llama(false)));
     let name = "model.norm.weight".to_owned();
