@@ -18,7 +18,7 @@ enum Way {
 
 impl Bench<'_> {
     /// [`Bench::decode`] without an adapter, with the first, and with another for each token; and
-    /// how long it takes to go to another, in ms: choosing its surfaces and writing the factors,
+    /// how long it takes to go to another, in µs: choosing its surfaces and writing the factors,
     /// the mean over the tokens of a text. One generator does all of it, as where several adapters
     /// are loaded at once.
     ///
@@ -58,10 +58,10 @@ impl Bench<'_> {
         let measurement = self.measure(Work::default(), || {
             Ok(|| generate(&mut generator, &text, Way::Turns, &numbers).map(|(_, swap)| swap))
         })?;
-        let milliseconds = |seconds| seconds * 1e3;
+        let microseconds = |seconds| seconds * 1e6;
         let test = "adapter swap".to_owned();
-        let unit = Unit::Milliseconds;
-        let result = self.result(test, &model.name, unit, &measurement, milliseconds);
+        let unit = Unit::Microseconds;
+        let result = self.result(test, &model.name, unit, &measurement, microseconds);
         results.push(TestResult { batch: Some(batch), tokens: Some(tokens), ..result });
         Ok(results)
     }

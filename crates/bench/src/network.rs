@@ -4,7 +4,10 @@ use crate::program::{Ran, Running};
 use crate::steps::StepTimes;
 use crate::{Bench, Error, ErrorKind, Precision, Products, Result, TestResult, Unit, Work};
 use orion_engine::programs::{gradient_program, step_program, update_program};
-use orion_engine::{Generator, LoadedModel, Random, TrainConfig, initial_values, load_model};
+use orion_engine::{
+    Generator, LoadedModel, Random, TrainConfig, initial_values, load_model,
+    load_model_for_inference,
+};
 use orion_models::{Initialization, Network, ParameterSpec, StepShape, WeightIndex, program_name};
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::{DType, Tensor};
@@ -326,7 +329,8 @@ impl Bench<'_> {
                 let count = SHORT_PROMPT.min(network.max_positions());
                 let prompt = model.tokens(count);
                 let first_token = || {
-                    let loaded = path.as_deref().map(load_model).transpose()?;
+                    let load = |path| load_model_for_inference(path, precision.storage());
+                    let loaded = path.as_deref().map(load).transpose()?;
                     let loaded = kept(loaded.as_ref().unwrap_or(&model.loaded), precision);
                     let mut generator = Generator::new(&loaded, device.clone(), None)?;
                     generator.read(&prompt)?;

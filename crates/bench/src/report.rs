@@ -60,6 +60,9 @@ pub enum Unit {
     /// Milliseconds of one run.
     #[serde(rename = "ms")]
     Milliseconds,
+    /// Microseconds of one run.
+    #[serde(rename = "us")]
+    Microseconds,
     /// Tokens a second.
     #[serde(rename = "tokens/s")]
     TokensPerSecond,
@@ -74,13 +77,14 @@ pub enum Unit {
 impl Unit {
     /// Whether a smaller number is the better one.
     pub fn less_is_better(self) -> bool {
-        self == Self::Milliseconds
+        matches!(self, Self::Milliseconds | Self::Microseconds)
     }
 
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
             Self::TokensPerSecond => "tokens/s",
             Self::Gigaflops => "GFLOP/s",
             Self::GigabytesPerSecond => "GB/s",
