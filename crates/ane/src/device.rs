@@ -10,6 +10,7 @@ use orion_mil::{Diagnostic, Program, Weights};
 use orion_runtime as runtime;
 use orion_runtime::{Device, Executable};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +78,22 @@ impl Default for Retry {
     }
 }
 
+/// Where compiled programs are kept for other processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Where. It is made when something is kept, and nothing else belongs there.
+    pub directory: PathBuf,
+    /// How much. What was not used for the longest time goes first.
+    pub max_bytes: u64,
+}
+
+impl CacheOptions {
+    /// Up to 4 GiB in a directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), max_bytes: 4 << 30 }
+    }
+}
+
 /// How the device works.
 #[derive(Clone)]
 pub struct Options {
@@ -88,6 +105,8 @@ pub struct Options {
     /// Connections to the system's service, with the one that all programs share. Another is
     /// opened when a load is refused, before a program is unloaded; 1 for none.
     pub clients: usize,
+    /// Where compiled programs are kept for other processes; `None` for nowhere.
+    pub cache: Option<CacheOptions>,
     /// Compilations that this process may do; `None` for any number. Processes that compiled
     /// about 119 programs were refused more.
     pub compile_budget: Option<usize>,
@@ -105,6 +124,7 @@ impl Options {
             // Processes were refused more than 110 to 120, one connection more than about 85.
             live_programs: 110,
             clients: 4,
+            cache: None,
             compile_budget: Some(110),
             retry: Retry::default(),
             wait: std::thread::sleep,
@@ -122,7 +142,8 @@ pub struct Ane<F: Framework> {
 
 impl<F: Framework> Ane<F> {
     /// Opens the device under a name, and has it prove how memory is bound and that weights
-    /// change as its weight mode says.
+    /// change as its weight mode says. It also finds out whether compiled programs can be kept on
+    /// disk; where not, they are not.
     ///
     /// # Errors
     /// When a proof comes out wrong, with what was expected and what was found, and when nothing
@@ -131,7 +152,9 @@ impl<F: Framework> Ane<F> {
         let programs = Programs::new(framework, options);
         let (scheme, binding) = proof::binding(name, &programs)?;
         let weights = proof::weights(name, &programs, scheme, programs.options.weights)?;
-        Ok(Self { name: name.to_owned(), programs, scheme, proofs: vec![binding, weights] })
+        // Last, so that nothing else is proven with programs from there.
+        let kept = proof::kept(name, &programs, scheme);
+        Ok(Self { name: name.to_owned(), programs, scheme, proofs: vec![binding, weights, kept] })
     }
 
     /// How memory is bound.

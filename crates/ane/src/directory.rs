@@ -5,6 +5,7 @@ use orion_mil::bundle::PROGRAM_FILE;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What names of weight files start with; it stands for the model's directory.
 const MODEL_PATH: &str = "@model_path/";
@@ -20,6 +21,9 @@ pub(crate) const COMPILED_FILES: [&str; 2] = ["net.plist", "data"];
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
+    /// A second name for all its files. Unloading a model removes its directory, and what was not
+    /// compiled in this process cannot be loaded again without it.
+    kept: PathBuf,
     lock_path: PathBuf,
     lock: File,
 }
@@ -33,6 +37,7 @@ impl Directory {
         descriptor: &Descriptor,
     ) -> Result<Self, Error> {
         let path = parent.join(identifier);
+        let kept = parent.join(format!("{identifier}.kept"));
         let lock_path = parent.join(format!("{identifier}.lock"));
         let failed = |e: io::Error| {
             Error::new(ErrorKind::Directory, format!("cannot write {}: {e}", path.display()))
@@ -48,20 +53,61 @@ impl Directory {
             let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
             let lock = lock.map_err(failed)?;
             match lock.try_lock() {
-                Ok(()) if !holds(&path, descriptor) => {
-                    fill(parent, &path, descriptor).map_err(failed)?;
+                Ok(()) => {
+                    // What a process left that was killed.
+                    let _ = fs::remove_dir_all(&kept);
+                    if !holds(&path, descriptor) {
+                        fill(&path, descriptor).map_err(failed)?;
+                    }
                 }
-                // Nobody else is there, or somebody who has filled it.
-                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                // Somebody is there who has filled it.
+                Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
             }
             lock.lock_shared().map_err(failed)?;
             // The last user may have removed it meanwhile.
-            if is_same_file(&lock, &lock_path) && holds(&path, descriptor) {
+            if !is_same_file(&lock, &lock_path) {
+                continue;
+            }
+            // And where another has unloaded the model, only the directory is gone.
+            if !path.exists() {
+                fill(&path, descriptor).map_err(failed)?;
+            }
+            if holds(&path, descriptor) {
                 break lock;
             }
         };
-        Ok(Self { path, lock_path, lock })
+        Ok(Self { path, kept, lock_path, lock })
+    }
+
+    /// Where its files are under their second name.
+    pub(crate) fn kept(&self) -> &Path {
+        &self.kept
+    }
+
+    /// Puts a file there, whole or not at all. What has its name now is not written to, because it
+    /// may have other names.
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let partial = self.path.join(format!(".{name}"));
+        fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, self.path.join(name)))
+    }
+
+    /// Gives all files their second name.
+    pub(crate) fn keep(&self) -> Result<(), Error> {
+        link_all(&self.path, &self.kept).map_err(|e| self.failed(e))
+    }
+
+    /// Makes the directory again if it was removed after [`Directory::keep`].
+    pub(crate) fn restore(&self) -> Result<(), Error> {
+        if self.path.exists() || !self.kept.exists() {
+            return Ok(());
+        }
+        appear(&self.path, |partial| link_all(&self.kept, partial)).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        let message = format!("cannot write {}: {error}", self.path.display());
+        Error::new(ErrorKind::Directory, message)
     }
 
     /// Where it is.
@@ -76,6 +122,7 @@ impl Drop for Directory {
         let _ = self.lock.unlock();
         if self.lock.try_lock().is_ok() {
             let _ = fs::remove_dir_all(&self.path);
+            let _ = fs::remove_dir_all(&self.kept);
             let _ = fs::remove_file(&self.lock_path);
         }
     }
@@ -110,26 +157,52 @@ fn holds(path: &Path, descriptor: &Descriptor) -> bool {
         })
 }
 
-/// Makes the directory appear whole or not at all.
-fn fill(parent: &Path, path: &Path, descriptor: &Descriptor) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = parent.join(format!(".{name}.{}", std::process::id()));
-    let write = || {
-        fs::create_dir_all(&partial)?;
+/// Writes what a descriptor holds.
+fn fill(path: &Path, descriptor: &Descriptor) -> io::Result<()> {
+    appear(path, |partial| {
         for (name, bytes) in &descriptor.weights {
             let file = partial.join(weight_path(name)?);
-            fs::create_dir_all(file.parent().unwrap_or(&partial))?;
+            fs::create_dir_all(file.parent().unwrap_or(partial))?;
             fs::write(file, &**bytes)?;
         }
-        fs::write(partial.join(PROGRAM_FILE), &descriptor.text)?;
+        fs::write(partial.join(PROGRAM_FILE), &descriptor.text)
+    })
+}
+
+/// Makes a directory appear whole or not at all.
+fn appear(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let partial = path.with_file_name(format!(".{name}.{}-{number}", std::process::id()));
+    let write = || {
+        fs::create_dir_all(&partial)?;
+        fill(&partial)?;
         if path.exists() {
             fs::remove_dir_all(path)?;
         }
-        fs::rename(&partial, path)
+        // Another user may have been faster.
+        fs::rename(&partial, path).or_else(|e| if path.exists() { Ok(()) } else { Err(e) })
     };
     let written = write();
-    if written.is_err() {
-        let _ = fs::remove_dir_all(&partial);
-    }
+    let _ = fs::remove_dir_all(&partial);
     written
+}
+
+/// Links all files of a directory into another, which is made if need be. What is there already
+/// stays.
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_all(&entry.path(), &target)?;
+        } else if !target.exists() {
+            // Not every file system has second names.
+            fs::hard_link(entry.path(), &target)
+                .or_else(|_| fs::copy(entry.path(), &target).map(drop))?;
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Whether the device works on a system, and which part does not.
 
 use crate::laboratory::{Laboratory, counting, program};
+use crate::limits;
 use crate::programs::Programs;
 use crate::report::{Observation, Report};
 use crate::{Framework, Options, Outcome, WeightMode, proof};
@@ -45,10 +46,15 @@ pub fn doctor<F: Framework>(framework: F, options: Options) -> Report {
                 .figure("compilations", compilations as f64),
         );
     }
+    let kept = proof::kept("doctor", &programs, scheme);
+    programs.use_cache(None);
+    let question = "are compiled programs that were kept on disk loaded without the compiler?";
+    observations.push(Observation::new("kept-programs", question, kept.outcome, kept.evidence));
     let laboratory = Laboratory { programs, scheme };
     observations.push(dispatch(&laboratory));
     observations.push(product(&laboratory));
     observations.push(own_client(&laboratory));
+    observations.push(loaded_programs(&laboratory));
     observations.push(counts(&laboratory));
     Report { host, observations }
 }
@@ -122,6 +128,32 @@ fn own_client<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         Err(error) => (Outcome::Refuted, error.to_string()),
     };
     Observation::new("own-connection", question, outcome, answer)
+}
+
+/// How many programs can be loaded at the same time. All of them are one compiled program, so that
+/// no compilations are used up.
+fn loaded_programs<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
+    const MOST: usize = 130;
+    let question = "how many programs can be loaded at the same time?";
+    let limits = match limits::count(laboratory, MOST) {
+        Ok(limits) => limits,
+        Err(e) => {
+            return Observation::new("loaded-programs", question, Outcome::Refuted, e.to_string());
+        }
+    };
+    let said = |count: usize| match count {
+        MOST => format!("at least {MOST}"),
+        count => count.to_string(),
+    };
+    let answer = format!(
+        "{} through one connection, {} in the process",
+        said(limits.of_connection),
+        said(limits.of_process)
+    );
+    Observation::new("loaded-programs", question, Outcome::Proven, answer)
+        .figure("through_one_connection", limits.of_connection as f64)
+        .figure("in_the_process", limits.of_process as f64)
+        .figure("load_ms", limits.load_seconds * 1e3)
 }
 
 /// What the client had to do for all this.

@@ -126,7 +126,7 @@ impl<F: Framework> AneProgram<F> {
         let descriptor = self.prepared.descriptor(weights)?;
         let source = match self.mode {
             WeightMode::BakedReload => Source::Donor(self.handle.directory()),
-            WeightMode::Inputs | WeightMode::BakedRecompile => Source::Any,
+            WeightMode::Inputs | WeightMode::BakedRecompile => Source::System,
         };
         let handle = self.programs.get(&descriptor, &source, &|| self.findings.clone())?;
         let memory = Memory::new(&self.programs, &handle, &self.prepared, self.scheme)?;

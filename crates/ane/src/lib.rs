@@ -10,6 +10,7 @@
 //! it runs small programs when it is opened and uses what gave the right numbers (`proof`).
 
 mod attribute;
+mod cache;
 mod call;
 mod clients;
 mod description;
@@ -19,10 +20,12 @@ mod doctor;
 mod error;
 mod executable;
 mod failure;
+mod fingerprint;
 mod framework;
 mod inputs;
 pub mod interface;
 mod laboratory;
+mod limits;
 mod loading;
 #[cfg(target_os = "macos")]
 mod macos;
@@ -35,7 +38,7 @@ mod rows;
 
 pub use attribute::Attribute;
 pub use call::{Call, CallError};
-pub use device::{Ane, Options, Retry, WeightMode};
+pub use device::{Ane, CacheOptions, Options, Retry, WeightMode};
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind};
 pub use failure::Failure;

@@ -1,7 +1,7 @@
 //! Loading and unloading programs: through which connection, and which makes room for which.
 
 use crate::programs::{Programs, Slot, State};
-use crate::{Binding, CallError, Descriptor, Error, ErrorKind, Failure, Framework};
+use crate::{Binding, CallError, Descriptor, Error, ErrorKind, Framework};
 use orion_tensor::f16;
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ impl<F: Framework> Programs<F> {
     /// Loads a program. While there is no room, another connection is opened for it; where that
     /// does not help, others are unloaded.
     pub(crate) fn load(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), Error> {
+        slot.directory.restore()?;
         while state.clients.loaded() >= self.options.live_programs.max(1) && self.evict(state)? {}
         loop {
             let Some(client) = self.client_with_room(state) else {
@@ -71,19 +72,7 @@ impl<F: Framework> Programs<F> {
 
     /// A new connection. The first has to show that programs give right results through it.
     fn open_client(&self, state: &mut State<F>) -> Result<F::Client, Error> {
-        let mut attempt = 0;
-        loop {
-            let error = match self.try_client(state) {
-                Ok(client) => return Ok(client),
-                Err(error) => error,
-            };
-            attempt += 1;
-            let transient = error.failure().is_some_and(Failure::is_transient);
-            if !transient || attempt >= self.options.retry.attempts {
-                return Err(error);
-            }
-            self.pause(state, attempt);
-        }
+        self.retried(state, |state| self.try_client(state))
     }
 
     fn try_client(&self, state: &mut State<F>) -> Result<F::Client, Error> {

@@ -5,6 +5,7 @@
 //! so that every order in which inputs were ever said to be numbered is the same one, and
 //! programs that differ in names alone are one program. All weights go into one file.
 
+use crate::fingerprint::Fingerprint;
 use crate::inputs::weights_to_inputs;
 use crate::{Descriptor, Error, ErrorKind};
 use orion_mil::blob::write_blob_file;
@@ -17,7 +18,6 @@ use orion_mil::{
 use orion_runtime::{Port, PortKind, Signature};
 use orion_tensor::{Bytes, DType, Tensor};
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 
 /// How values are called in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,9 @@ impl Prepared {
         ];
         if !self.baked.is_empty() {
             let bytes = self.weight_file(weights)?;
-            build.push(("orion-weights".to_owned(), fingerprint(&bytes)));
+            let mut fingerprint = Fingerprint::new();
+            fingerprint.write(&bytes);
+            build.push(("orion-weights".to_owned(), fingerprint.finish()));
             files.insert(WEIGHT_FILE.to_owned(), bytes);
         }
         program.attributes.insert("buildInfo".to_owned(), Value::string_dict(build));
@@ -160,18 +162,6 @@ impl Prepared {
 /// The tensor that a constant of the program means.
 pub(crate) fn resolve(weights: &Weights, value: &Value) -> Result<Tensor, Error> {
     weights.resolve(value).map_err(|e| Error::new(ErrorKind::Weights, e.to_string()))
-}
-
-/// 128 bits that tell contents apart. They are not kept: another version of the standard library
-/// may count otherwise, and then something is compiled once more.
-fn fingerprint(bytes: &[u8]) -> String {
-    let half = |seed: u64| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(seed);
-        hasher.write(bytes);
-        hasher.finish()
-    };
-    format!("{:016x}{:016x}", half(1), half(2))
 }
 
 /// The value that ends up in a port's surface; `None` for one that is only read.

@@ -105,11 +105,14 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
             Ok(first)
         };
         let before = first()?;
+        // Unloading removes the directory; it is put there again with the new file.
+        raw.directory.keep()?;
         let bytes = new.weights.values().next().expect("one file");
         let path = raw.directory.path().join("weights/weight.bin");
         std::fs::write(&path, &**bytes)
             .map_err(|e| Error::new(ErrorKind::Directory, format!("{}: {e}", path.display())))?;
         framework.unload(&raw.model).map_err(failed)?;
+        raw.directory.restore()?;
         framework.load(&raw.model, None).map_err(failed)?;
         let after = first()?;
         framework.unload(&raw.model).map_err(failed)?;
@@ -349,5 +352,6 @@ fn live_programs<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
     let at_once = loaded.len() - (counts.evictions - evictions).min(loaded.len());
     observed("C48", question, Ok(ended))
         .figure("loaded", at_once as f64)
+        .figure("connections", counts.clients as f64)
         .figure("compilations", counts.compilations as f64)
 }

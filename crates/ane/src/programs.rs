@@ -1,5 +1,6 @@
 //! The programs of a process: which exist, which are loaded, what is tried again.
 
+use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::description::Description;
 use crate::directory::{COMPILED_FILES, Directory};
@@ -24,6 +25,10 @@ pub(crate) struct Programs<F: Framework> {
 pub(crate) struct State<F: Framework> {
     pub(crate) slots: HashMap<u64, Slot<F>>,
     pub(crate) clients: Clients<F::Client>,
+    /// Compiled programs on disk, when that is known to work.
+    cache: Option<Arc<Cache>>,
+    /// Why the last program from there was not loaded.
+    refusal: String,
     /// Programs by what they were made of.
     by_text: HashMap<String, u64>,
     /// Counts programs and runs.
@@ -46,6 +51,11 @@ pub struct Counts {
     pub evictions: usize,
     /// Calls that were made again after they had failed.
     pub retries: usize,
+    /// Programs that were kept on disk by this or another process, and loaded without the
+    /// compiler.
+    pub kept_loaded: usize,
+    /// The same that the system refused to load, and that were compiled again.
+    pub kept_refused: usize,
 }
 
 pub(crate) struct Slot<F: Framework> {
@@ -58,7 +68,7 @@ pub(crate) struct Slot<F: Framework> {
     pub(crate) used: u64,
     description: Description,
     /// Held until the model is gone.
-    directory: Directory,
+    pub(crate) directory: Directory,
 }
 
 /// A user of a program, which goes with its last one.
@@ -70,9 +80,11 @@ pub(crate) struct Handle<F: Framework> {
 /// Where a compiled program comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    /// The system's cache or its compiler.
+    /// What the system has compiled, what was kept on disk, or the compiler.
     Any,
-    /// The same, and the compiled files are in the model's directory afterwards, for
+    /// The same without what was kept: for weights that are replaced often.
+    System,
+    /// The compiler or what it left in the model's directory, and the compiled files are in the model's directory afterwards, for
     /// [`Source::Donor`]. What the system has in its cache does not bring them.
     WithFiles,
     /// The compiled files of another program of the same text, with the weight file in the place
@@ -85,6 +97,8 @@ impl<F: Framework> Programs<F> {
         let state = State {
             slots: HashMap::new(),
             clients: Clients::new(),
+            cache: None,
+            refusal: String::new(),
             by_text: HashMap::new(),
             clock: 0,
             counts: Counts::default(),
@@ -158,8 +172,9 @@ impl<F: Framework> Programs<F> {
     ) -> Result<Slot<F>, Error> {
         let mut slot = self.slot(descriptor)?;
         let made = match source {
-            Source::Any => self.compile(state, &mut slot, false),
-            Source::WithFiles => self.compile(state, &mut slot, true),
+            Source::Any | Source::System | Source::WithFiles => {
+                self.compile(state, &mut slot, descriptor, source)
+            }
             Source::Donor(donor) => copy_compiled(donor, &slot.directory, descriptor)
                 .and_then(|()| self.load(state, &mut slot)),
         };
@@ -169,7 +184,7 @@ impl<F: Framework> Programs<F> {
             })?;
             slot.description =
                 attributes.as_ref().map_or_else(Description::default, Description::read);
-            Ok(())
+            slot.directory.keep()
         });
         if let Err(error) = described {
             self.discard(state, slot);
@@ -197,16 +212,18 @@ impl<F: Framework> Programs<F> {
         })
     }
 
-    /// Takes the compiled program from the system's cache, or has it compiled.
+    /// Takes the compiled program from where it is, or has it compiled.
     fn compile(
         &self,
         state: &mut State<F>,
         slot: &mut Slot<F>,
-        with_files: bool,
+        descriptor: &Descriptor,
+        source: &Source,
     ) -> Result<(), Error> {
         let what = "what the system has compiled cannot be used";
         let failed = |e| Error::of_call(ErrorKind::Compile, what, e);
-        let usable = !with_files || has_compiled_files(slot.directory.path());
+        let usable =
+            !matches!(source, Source::WithFiles) || has_compiled_files(slot.directory.path());
         if usable && self.framework.compiled_model_exists(&slot.model).map_err(failed)? {
             if self.load(state, slot).is_ok() {
                 return Ok(());
@@ -214,8 +231,71 @@ impl<F: Framework> Programs<F> {
             // What is in the cache is of no use.
             self.framework.purge(&slot.model).map_err(failed)?;
         }
+        let cache = state.cache.clone().filter(|_| matches!(source, Source::Any));
+        if let Some(cache) = &cache
+            && self.load_kept(state, slot, descriptor, cache)
+        {
+            return Ok(());
+        }
         self.have_compiled(state, slot)?;
-        self.load(state, slot)
+        self.load(state, slot)?;
+        if let Some(cache) = &cache {
+            cache.keep(descriptor, slot.directory.path());
+        }
+        Ok(())
+    }
+
+    /// Loads what was kept on disk. Says whether there is any that loads; what does not is removed.
+    fn load_kept(
+        &self,
+        state: &mut State<F>,
+        slot: &mut Slot<F>,
+        descriptor: &Descriptor,
+        cache: &Cache,
+    ) -> bool {
+        if !cache.take(descriptor, |name, bytes| slot.directory.put(name, bytes)) {
+            return false;
+        }
+        let loaded = self.load(state, slot).or_else(|error| {
+            if !error.failure().is_some_and(Failure::is_transient) {
+                return Err(error);
+            }
+            self.pause(state, 1);
+            self.load(state, slot)
+        });
+        match loaded {
+            Ok(()) => state.counts.kept_loaded += 1,
+            Err(error) => {
+                state.counts.kept_refused += 1;
+                state.refusal = error.to_string();
+                cache.remove(descriptor);
+                for name in COMPILED_FILES {
+                    let _ = fs::remove_file(slot.directory.path().join(name));
+                }
+            }
+        }
+        slot.client.is_some()
+    }
+
+    /// Why the system did not load the last program that was kept on disk.
+    pub(crate) fn refusal(&self) -> String {
+        self.lock().refusal.clone()
+    }
+
+    /// Where compiled programs are kept from now on.
+    pub(crate) fn use_cache(&self, cache: Option<Arc<Cache>>) {
+        self.lock().cache = cache;
+    }
+
+    /// Removes what the system has compiled of a program.
+    pub(crate) fn purge(&self, descriptor: &Descriptor) -> Result<(), Error> {
+        let mut state = self.lock();
+        self.retried(&mut state, |_| {
+            let slot = self.slot(descriptor)?;
+            let what = "what the system has compiled cannot be removed";
+            let purged = self.framework.purge(&slot.model);
+            purged.map_err(|e| Error::of_call(ErrorKind::Compile, what, e))
+        })
     }
 
     /// Calls the compiler, if the process may.
@@ -239,6 +319,27 @@ impl<F: Framework> Programs<F> {
             let what = format!("no surface of {size_bytes} bytes");
             Error::of_call(ErrorKind::Surface, &what, e)
         })
+    }
+
+    /// Something made again while it fails for no lasting reason.
+    pub(crate) fn retried<T>(
+        &self,
+        state: &mut State<F>,
+        mut attempt: impl FnMut(&mut State<F>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut attempts = 0;
+        loop {
+            let error = match attempt(state) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            attempts += 1;
+            let transient = error.failure().is_some_and(Failure::is_transient);
+            if !transient || attempts >= self.options.retry.attempts {
+                return Err(error);
+            }
+            self.pause(state, attempts);
+        }
     }
 
     /// A call that does not touch programs, made again while it fails for no lasting reason.
@@ -277,9 +378,10 @@ fn copy_compiled(
         let message = format!("cannot take the compiled program from {}: {e}", donor.display());
         Error::new(ErrorKind::Directory, message)
     };
-    fs::copy(donor.join(network), directory.path().join(network)).map_err(failed)?;
+    let compiled = fs::read(donor.join(network)).map_err(failed)?;
+    directory.put(network, &compiled).map_err(failed)?;
     let bytes = descriptor.weights.values().next().map_or(&[][..], |b| b);
-    fs::write(directory.path().join(weights), bytes).map_err(failed)
+    directory.put(weights, bytes).map_err(failed)
 }
 
 impl<F: Framework> Handle<F> {
@@ -288,9 +390,9 @@ impl<F: Framework> Handle<F> {
         self.programs.lock().slots[&self.id].description.clone()
     }
 
-    /// Where the compiled files are.
+    /// Where the compiled files are, whether the program is loaded or not.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.programs.lock().slots[&self.id].directory.path().to_owned()
+        self.programs.lock().slots[&self.id].directory.kept().to_owned()
     }
 
     /// Runs once, after loading it if it was unloaded for others. A run that fails for no lasting

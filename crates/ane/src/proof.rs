@@ -4,6 +4,7 @@
 //! weights are used. Small programs whose right results are whole numbers tell: a scheme or a
 //! weight mode counts only when they come out exactly.
 
+use crate::cache::Cache;
 use crate::executable::AneProgram;
 use crate::prepare::{Naming, Prepared};
 use crate::programs::Programs;
@@ -277,6 +278,115 @@ pub(crate) fn weights<F: Framework>(
     let evidence = format!("{} sets of two weights gave the right results", PAIRS.len());
     let what = format!("weights as {mode}");
     Ok(Proof { what, outcome: Outcome::Proven, evidence })
+}
+
+/// Weights of the proof of kept programs.
+const KEPT: Pair = [(4.0, 5), (0.5, 6)];
+
+/// Proves that compiled programs that were kept on disk load without the compiler and give the
+/// right results. Where there is one of another process, it is that one; programs are kept from
+/// then on. Where it fails, none are.
+pub(crate) fn kept<F: Framework>(
+    device: &str,
+    programs: &Arc<Programs<F>>,
+    scheme: Scheme,
+) -> Proof {
+    let what = "compiled programs kept on disk".to_owned();
+    let Some(options) = programs.options.cache.clone() else {
+        let evidence = "no directory was given for them".to_owned();
+        return Proof { what, outcome: Outcome::NotTried, evidence };
+    };
+    let cache = Arc::new(Cache::new(options, programs.framework.host()));
+    let tried = try_kept(device, programs, scheme, &cache);
+    let (count, bytes) = cache.size();
+    let place = format!("{count} in {}, {bytes} bytes", cache.directory().display());
+    match tried {
+        Ok(evidence) => {
+            Proof { what, outcome: Outcome::Proven, evidence: format!("{evidence}; {place}") }
+        }
+        Err(error) => {
+            programs.use_cache(None);
+            let evidence = format!("{error}; none are kept or used");
+            Proof { what, outcome: Outcome::Refuted, evidence }
+        }
+    }
+}
+
+fn try_kept<F: Framework>(
+    device: &str,
+    programs: &Arc<Programs<F>>,
+    scheme: Scheme,
+    cache: &Arc<Cache>,
+) -> Result<&'static str, Error> {
+    let (program, at) = weight_program();
+    let prepared = Prepared::new(&program, false, Naming::Canonical, device)?;
+    let mut weights = Weights::new();
+    for ((scale, by), offset) in KEPT.into_iter().zip(at) {
+        weights.insert(WEIGHT_FILE, offset, scaled_rotation(scale, by));
+    }
+    let descriptor = prepared.descriptor(&weights)?;
+    let mut of_another = cache.has(&descriptor);
+    if !of_another {
+        // Nobody has shown that what is there can be used.
+        cache.clear_except(&descriptor);
+    }
+    programs.use_cache(Some(cache.clone()));
+    let x: Vec<f16> = (0..CHANNELS * CHANNELS).map(|i| f16::from_f64((i % 53) as f64)).collect();
+    let x = Surface::from_slice(&[1, CHANNELS, 1, CHANNELS], &x);
+    // The first run compiles and keeps what the second takes, unless it is there already; a
+    // damaged file takes one more.
+    for _ in 0..3 {
+        programs.purge(&descriptor)?;
+        let before = programs.counts();
+        let mode = (WeightMode::BakedRecompile, scheme);
+        let mut compiled =
+            AneProgram::new(device, programs, prepared.clone(), &weights, mode, Vec::new())?;
+        let mut y = Surface::zeros(x.layout().clone());
+        let mut bindings = Bindings::new();
+        bindings.input("x", &x).output("y", &mut y);
+        let ran = compiled.run(&mut bindings);
+        ran.map_err(|e| Error::new(ErrorKind::Evaluate, e.to_string()))?;
+        let after = programs.counts();
+        let actual = y.to_tensor().to_f64_vec();
+        if actual != expected(KEPT) {
+            cache.remove(&descriptor);
+            cache.clear_except(&descriptor);
+            let message =
+                format!("it gives wrong results: {}", difference(&actual, &expected(KEPT)));
+            return Err(Error::new(ErrorKind::Proof, message));
+        }
+        if after.kept_loaded > before.kept_loaded {
+            return Ok(match of_another {
+                true => {
+                    "one that another process compiled gave the right results without the compiler"
+                }
+                false => {
+                    "one that this process compiled gave the right results without the compiler"
+                }
+            });
+        }
+        if after.kept_refused > before.kept_refused {
+            // The others are no better. This one was compiled and kept anew, so that the next
+            // process can tell whether it is refused again.
+            cache.clear_except(&descriptor);
+            let whose = if of_another { "another" } else { "this" };
+            let message =
+                format!("one that {whose} process compiled is refused: {}", programs.refusal());
+            return Err(Error::new(ErrorKind::Proof, message));
+        }
+        if after.compilations == before.compilations {
+            let message = "the system keeps compiled programs itself, and does not let go of them";
+            return Err(Error::new(ErrorKind::Proof, message));
+        }
+        if of_another {
+            // It was damaged, so nobody has shown that the others can be used.
+            cache.clear_except(&descriptor);
+            of_another = false;
+        }
+    }
+    let place = cache.directory().display();
+    let message = format!("what the compiler leaves cannot be kept in {place}");
+    Err(Error::new(ErrorKind::Proof, message))
 }
 
 /// What the program computes.

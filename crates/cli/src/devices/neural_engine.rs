@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 #[cfg(target_os = "macos")]
 use orion_ane::System;
-use orion_ane::{Ane, Error, Observation, Options, Outcome, Report, WeightMode};
+use orion_ane::{Ane, CacheOptions, Error, Observation, Options, Outcome, Report, WeightMode};
 use orion_emulator::{Behaviour, StandIn};
 use orion_runtime::Device;
 use std::sync::Arc;
@@ -66,13 +66,33 @@ impl Choice {
                 options.compile_budget = Some(budget);
             }
             let chip = chip.parse().map_err(usage)?;
+            options.cache = named_cache();
             let directory = std::env::temp_dir().join("orion-ane-stand-in");
             let framework = StandIn::new(chip, &directory, Behaviour::default());
             return Ok(Self { framework: Framework::StandIn(framework), options });
         }
         let weights = mode(name.strip_prefix("ane:"))?;
-        Ok(Self { framework: system(name)?, options: Options::new(weights) })
+        let cache = named_cache().or_else(usual_cache);
+        let options = Options { cache, ..Options::new(weights) };
+        Ok(Self { framework: system(name)?, options })
     }
+}
+
+/// The variable that names where compiled programs are kept; nowhere if it is empty.
+const CACHE: &str = "ORION_ANE_CACHE";
+
+/// Where compiled programs are kept if that was said.
+fn named_cache() -> Option<CacheOptions> {
+    std::env::var_os(CACHE).filter(|path| !path.is_empty()).map(CacheOptions::new)
+}
+
+/// Where programs of a Mac keep what can be made again.
+fn usual_cache() -> Option<CacheOptions> {
+    if std::env::var_os(CACHE).is_some() {
+        return None;
+    }
+    let home = std::env::home_dir().filter(|home| home.is_absolute())?;
+    Some(CacheOptions::new(home.join("Library/Caches/orion/ane")))
 }
 
 #[cfg(target_os = "macos")]
@@ -92,7 +112,22 @@ fn system(name: &str) -> Result<Framework> {
 /// # Errors
 /// When there is none on this machine, or it does not do what it must.
 pub(crate) fn device(name: &str) -> Result<Arc<dyn Device>> {
-    let choice = Choice::named(name)?;
+    open(name, Choice::named(name)?)
+}
+
+/// The same to train on. Programs with weights in them are of no use to another process then.
+///
+/// # Errors
+/// Those of [`device`].
+pub(crate) fn training_device(name: &str) -> Result<Arc<dyn Device>> {
+    let mut choice = Choice::named(name)?;
+    if choice.options.weights != WeightMode::Inputs {
+        choice.options.cache = None;
+    }
+    open(name, choice)
+}
+
+fn open(name: &str, choice: Choice) -> Result<Arc<dyn Device>> {
     let options = choice.options;
     let opened: std::result::Result<Arc<dyn Device>, Error> = match choice.framework {
         #[cfg(target_os = "macos")]

@@ -56,7 +56,10 @@ pub(crate) fn devices(choice: &TrainDeviceChoice, products: Products) -> Result<
         if name.starts_with("cpu") { Some(half_of(choice.threads)) } else { choice.threads };
     let host = device_named(host, threads, products)?;
     let name = neural_engine::for_training(name);
-    let device = dense_device(&name, threads, products)?;
+    let device = match neural_engine::is_meant(&name) {
+        true => neural_engine::training_device(&name)?,
+        false => dense_device(&name, threads, products)?,
+    };
     let weights = if name.contains("baked") { WeightForm::Constants } else { WeightForm::Inputs };
     let accelerator = if is_half(&choice.device) {
         let chips = chips(&name);

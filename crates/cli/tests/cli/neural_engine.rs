@@ -13,14 +13,42 @@ fn doctor_tells_what_works() {
     let place = Place::new();
     let text = place.line("doctor -d ane-stand-in:m4").succeeded();
     assert!(text.starts_with("stand-in for the framework of the M4's Neural Engine; no hardware"));
-    for line in ["ok        binding:", "ok        inputs:", "ok        baked-reload:", "run_us"] {
-        assert!(text.contains(line), "{text}");
+    for line in [
+        "ok        binding:",
+        "ok        inputs:",
+        "ok        baked-reload:",
+        "not tried kept-programs:",
+        "ok        own-connection:",
+        "85 through one connection, 119 in the process",
+        "load_ms",
+        "run_us",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
     }
     let json = place.line("doctor -d ane-stand-in:m4 --json").succeeded();
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     let observations = report["observations"].as_array().unwrap();
-    assert!(observations.len() >= 6 && observations.iter().all(|o| o["outcome"] == "ok"), "{json}");
+    assert!(observations.len() >= 8, "{json}");
+    let seen =
+        |name: &str| observations.iter().find(|o| o["name"] == name).expect("an observation");
+    assert_eq!(seen("loaded-programs")["figures"]["through_one_connection"], 85.0);
+    assert_eq!(seen("loaded-programs")["figures"]["in_the_process"], 119.0);
+    assert!(observations.iter().all(|o| o["outcome"] != "failed"), "{json}");
     assert_eq!((&report["chip"], &report["facts"]["hardware"]), (&"m4".into(), &"none".into()));
+}
+
+/// The first process compiles what the second takes.
+#[test]
+fn doctor_tells_whether_compiled_programs_can_be_kept() {
+    let place = Place::new();
+    for whose in ["this", "another"] {
+        let mut doctor = place.command(&["doctor", "-d", "ane-stand-in:m4"]);
+        let ran = doctor.env("ORION_ANE_CACHE", place.path("kept")).output().expect("a process");
+        let text = String::from_utf8_lossy(&ran.stdout);
+        let line = format!("one that {whose} process compiled gave the right results");
+        assert!(text.contains("ok        kept-programs:") && text.contains(&line), "{text}");
+        assert!(text.contains("; 1 in ") && text.contains("kept, "), "{text}");
+    }
 }
 
 #[test]
@@ -33,6 +61,7 @@ fn probe_writes_what_it_sees() {
     assert!(seen("C42")["answer"].as_str().unwrap().starts_with("no: "));
     assert_eq!(seen("C43")["outcome"], "ok");
     assert_eq!(seen("C48")["figures"]["loaded"], 119.0);
+    assert_eq!(seen("C48")["figures"]["connections"], 2.0);
     assert_eq!(seen("C69")["figures"]["first_result"], 2050.0);
     assert_eq!(seen("C102-one-file")["answer"], "yes, with right results");
     assert_eq!(seen("operation tan")["outcome"], "failed");

@@ -43,10 +43,22 @@ impl Artifact {
         }
         // Reads the program and its weights as anyone would.
         Bundle::load(directory).map_err(|e| e.to_string())?;
-        let mut hasher = DefaultHasher::new();
-        hasher.write(program.as_bytes());
-        hasher.write(&weights);
-        Ok(Self { donor: format!("{:016x}", hasher.finish()), text: program, weights })
+        Ok(Self { donor: identity(&program, &weights), text: program, weights })
+    }
+
+    /// Whether it is as the compiler left it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.donor == identity(&self.text, &self.weights)
+    }
+
+    /// With every weight 0, and what stands between weights as it was.
+    pub(super) fn without_weights(self) -> Result<Self, String> {
+        let file =
+            blob::BlobFile::new(Bytes::new(self.weights.clone())).map_err(|e| e.to_string())?;
+        let entries = file.list().map_err(|e| e.to_string())?;
+        let mut weights = self.weights.clone();
+        entries.iter().for_each(|entry| weights[entry.data.clone()].fill(0));
+        Ok(Self { weights, ..self })
     }
 
     /// Writes the compiled files.
@@ -99,4 +111,12 @@ impl Artifact {
             .map_err(|e| e.to_string())?;
         Ok(Bundle { program, weights })
     }
+}
+
+/// Tells compilations apart.
+fn identity(text: &str, weights: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.write(weights);
+    format!("{:016x}", hasher.finish())
 }

@@ -11,6 +11,12 @@ pub struct Behaviour {
     pub packs_rows: bool,
     /// What becomes of weights that are put in the place of compiled ones.
     pub donor: Donor,
+    /// What becomes of compiled files that the system's service has not compiled since it was
+    /// asked to forget them, or that another process left.
+    pub compiled_files: CompiledFiles,
+    /// Whether unloading a model removes its directory, as two decompilations of the framework
+    /// show.
+    pub unloading_removes_files: bool,
     /// Whether loading again reads the weight files again. Four measurements say no, one project
     /// trains as if it were so.
     pub rereads_weight_files: bool,
@@ -34,6 +40,8 @@ impl Default for Behaviour {
             sorts_symbols: true,
             packs_rows: false,
             donor: Donor::Used,
+            compiled_files: CompiledFiles::Loaded,
+            unloading_removes_files: true,
             rereads_weight_files: false,
             identifier_ignores_weights: false,
             loaded_programs: 119,
@@ -42,6 +50,20 @@ impl Default for Behaviour {
             compilations: None,
         }
     }
+}
+
+/// What becomes of compiled files, as they were left by the compiler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompiledFiles {
+    /// They are loaded, whoever had them compiled.
+    Loaded,
+    /// Those of another process are refused: reported by one project, whose program was signed
+    /// otherwise.
+    OwnOnly,
+    /// They are refused.
+    Refused,
+    /// Those of another process are loaded, and other weights used.
+    Mistaken,
 }
 
 /// What a connection is good for that a process opens for itself.

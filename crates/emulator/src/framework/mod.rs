@@ -11,7 +11,7 @@ mod behaviour;
 mod ledger;
 mod memory;
 
-pub use behaviour::{Behaviour, Donor, OwnClients};
+pub use behaviour::{Behaviour, CompiledFiles, Donor, OwnClients};
 pub use ledger::{Fault, Living};
 pub use memory::StandInSurface;
 
@@ -22,7 +22,7 @@ use memory::{gather, spread};
 use orion_ane::{Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host};
 use orion_device::{Chip, Os, Route};
 use orion_runtime::{Bindings, Device, Executable, PortKind, Surface};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +41,8 @@ struct Shared {
     ledger: Arc<Ledger>,
     /// What the system's service has compiled, by identifier.
     cache: Mutex<HashMap<String, Artifact>>,
+    /// What this process has had compiled, whether the service still has it or not.
+    compiled: Mutex<HashSet<String>>,
 }
 
 /// A connection of the stand-in.
@@ -97,6 +99,7 @@ impl StandIn {
             behaviour,
             ledger: Arc::default(),
             cache: Mutex::default(),
+            compiled: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -118,6 +121,27 @@ impl StandIn {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<String, Artifact>> {
         self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compiled(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is loaded of compiled files that the service knows nothing of.
+    fn of_files(&self, files: Artifact) -> Result<Artifact, String> {
+        let behaviour = &self.shared.behaviour;
+        if !files.is_whole() {
+            let donor = self.cache().values().find(|a| a.donor() == files.donor()).cloned();
+            return behaviour.donor.loaded(files, donor);
+        }
+        let is_own = self.compiled().contains(files.donor());
+        match behaviour.compiled_files {
+            CompiledFiles::Loaded => Ok(files),
+            CompiledFiles::OwnOnly | CompiledFiles::Mistaken if is_own => Ok(files),
+            CompiledFiles::OwnOnly => Err("it was compiled by another process".to_owned()),
+            CompiledFiles::Refused => Err("it is not in the cache".to_owned()),
+            CompiledFiles::Mistaken => files.without_weights(),
+        }
     }
 
     fn model_directory(&self, model: &StandInModel) -> PathBuf {
@@ -216,6 +240,7 @@ impl Framework for StandIn {
         if let Err(e) = artifact.write(&directory) {
             return refuse("CompilationFailure", &e.to_string());
         }
+        self.compiled().insert(artifact.donor().to_owned());
         self.cache().insert(model.identifier.clone(), artifact);
         Ok(())
     }
@@ -246,11 +271,7 @@ impl Framework for StandIn {
             // The compiled program counts, not the weight files beside it.
             (Ok(artifact), Some(_)) => artifact,
             (Err(_), Some(cached)) => cached,
-            (Ok(patched), None) => {
-                let donor = patched.donor();
-                let donor = self.cache().values().find(|a| a.donor() == donor).cloned();
-                self.shared.behaviour.donor.loaded(patched, donor).map_err(refuse)?
-            }
+            (Ok(files), None) => self.of_files(files).map_err(refuse)?,
             (Err(message), None) => return Err(refuse(message)),
         };
         let artifact = if self.shared.behaviour.rereads_weight_files {
@@ -266,7 +287,11 @@ impl Framework for StandIn {
 
     fn unload(&self, model: &StandInModel) -> Result<(), CallError> {
         self.shared.ledger.call(Call::Unload)?;
-        *model.loaded.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let loaded = model.loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.shared.behaviour.unloading_removes_files && loaded.is_none_or(|l| !l.own_client) {
+            // As with the framework, it is no error when there is none.
+            let _ = std::fs::remove_dir_all(self.model_directory(model));
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The client of the Neural Engine's framework, over the stand-in for it.
 
 mod faults;
+mod kept;
 mod modes;
 mod programs;
 mod support;

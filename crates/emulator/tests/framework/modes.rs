@@ -98,7 +98,10 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
     // What the stand-in says of four measurements and of the project that contradicts them.
     use orion_ane::{Descriptor, Framework as _};
     for rereads_weight_files in [false, true] {
-        let bench = Bench::new(Behaviour { rereads_weight_files, ..Behaviour::default() });
+        let unloading_removes_files = false;
+        let behaviour =
+            Behaviour { rereads_weight_files, unloading_removes_files, ..Behaviour::default() };
+        let bench = Bench::new(behaviour);
         let framework = &bench.framework;
         let text = "program(1.3)\n{\n    func main<ios18>(tensor<fp16, [1, 1, 1, 32]> x) {\n        tensor<fp16, [1, 1, 1, 32]> w = const()[name = string(\"w\"), val = tensor<fp16, [1, 1, 1, 32]>(BLOBFILE(path = string(\"@model_path/weights/weight.bin\"), offset = uint64(64)))];\n        tensor<fp16, [1, 1, 1, 32]> y = add(x = x, y = w)[name = string(\"y\")];\n    } -> (y);\n}\n";
         let file = |value: f64| {
