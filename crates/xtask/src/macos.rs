@@ -36,24 +36,51 @@ const FAST: [&str; 8] = [
 
 /// Lints and links `orion`; returns where the executable is.
 pub(crate) fn macos() -> Result<PathBuf, String> {
-    let linker = linker()?;
+    let tools = tools()?;
+    let for_macs = |verb: &str, arguments: &[&str]| {
+        let mut command = cargo(verb, TARGET)?;
+        command
+            .args(FAST)
+            .args(arguments)
+            .env("CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER", &tools.linker)
+            .env("CC_aarch64_apple_darwin", &tools.compiler)
+            .env("AR_aarch64_apple_darwin", &tools.archiver)
+            // Asked for by what compiles and links for Macs; nothing is read from it.
+            .env("SDKROOT", directory());
+        Ok::<_, String>(command)
+    };
     let lint = ["--package", "orion", "--package", "orion-ane", "--", "-D", "warnings"];
-    run(cargo("clippy", TARGET)?.args(FAST).args(lint), "linting for macOS")?;
-    let mut build = cargo("build", TARGET)?;
-    build
-        .args(FAST)
-        .args(["--package", "orion"])
-        .env("CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER", linker)
-        // Asked for by what links for Macs; nothing is read from it.
-        .env("SDKROOT", directory());
-    run(&mut build, "building for macOS")?;
+    run(&mut for_macs("clippy", &lint)?, "linting for macOS")?;
+    run(&mut for_macs("build", &["--package", "orion"])?, "building for macOS")?;
     let executable = directory().join(TARGET).join("debug/orion");
     is_executable_for_macs(&executable)?;
     Ok(executable)
 }
 
-/// A script that links with zig, which is installed where it is missing, and the stubs.
-pub(crate) fn linker() -> Result<PathBuf, String> {
+/// Scripts that call zig.
+pub(crate) struct Tools {
+    /// Links, with the stubs.
+    pub(crate) linker: PathBuf,
+    /// Compiles what dependencies have in C and Objective-C.
+    compiler: PathBuf,
+    archiver: PathBuf,
+}
+
+/// What a script begins with.
+const SHELL: &str = "#!/bin/sh\n";
+
+/// Takes the target from what follows, as the compiler in zig calls it in its own way.
+const WITHOUT_TARGET: &str = r#"for argument do
+    shift
+    case "$argument" in
+        --target=* | -mmacosx-version-min=*) ;;
+        *) set -- "$@" "$argument" ;;
+    esac
+done
+"#;
+
+/// Writes the scripts, after installing zig where it is missing.
+pub(crate) fn tools() -> Result<Tools, String> {
     let tools = directory().join("macos-linker");
     let python = tools.join("venv/bin/python");
     let ready = Command::new(&python).args(["-c", "import ziglang"]).output();
@@ -81,17 +108,27 @@ pub(crate) fn linker() -> Result<PathBuf, String> {
         let path = frameworks.join(format!("{name}.framework/{name}.tbd"));
         write(&path, &stub(&installed)).map_err(failed)?;
     }
-    // By this name rustc knows how to talk to it.
-    let script = tools.join("zig-clang");
-    let text = format!(
-        "#!/bin/sh\nexec '{}' -m ziglang cc -target aarch64-macos -L'{}' -F'{}' -Wl,-undefined,dynamic_lookup \"$@\"\n",
-        python.display(),
+    let zig = format!("exec '{}' -m ziglang", python.display());
+    let script = |name: &str, text: String| {
+        let path = tools.join(name);
+        write(&path, &text).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        Ok::<_, String>(path)
+    };
+    let link = format!(
+        "cc -target aarch64-macos -L'{}' -F'{}' -Wl,-undefined,dynamic_lookup \"$@\"",
         libraries.display(),
         frameworks.display(),
     );
-    write(&script, &text).map_err(failed)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(failed)?;
-    Ok(script)
+    Ok(Tools {
+        // By this name rustc knows how to talk to it.
+        linker: script("zig-clang", format!("{SHELL}{zig} {link}\n"))?,
+        compiler: script(
+            "zig-cc",
+            format!("{SHELL}{WITHOUT_TARGET}{zig} cc -target aarch64-macos \"$@\"\n"),
+        )?,
+        archiver: script("zig-ar", format!("{SHELL}{zig} ar \"$@\"\n"))?,
+    })
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 #[cfg(unix)]
 fn tools() -> Result<String, String> {
     toolchain::install(&[&arm::PACKAGES[..], &toolchain::PACKAGES[..]].concat())?;
-    let linker = macos::linker()?;
+    let linker = macos::tools()?.linker;
     Ok(format!("the linker for macOS is {}\n", linker.display()))
 }
 
