@@ -28,6 +28,8 @@ pub enum Call {
     Surface,
     /// Locking that memory to read or write it.
     Lock,
+    /// Unlocking it.
+    Unlock,
     /// Binding memory to a program's inputs and outputs.
     Request,
     /// Running.
@@ -50,7 +52,10 @@ impl Call {
             Self::Attributes => "modelAttributes",
             Self::Surface => "IOSurfaceCreate",
             Self::Lock => "IOSurfaceLock",
-            Self::Request => "requestWithInputs:inputIndices:outputs:outputIndices:procedureIndex:",
+            Self::Unlock => "IOSurfaceUnlock",
+            Self::Request => {
+                "requestWithInputs:inputIndices:outputs:outputIndices:weightsBuffer:perfStats:procedureIndex:"
+            }
             Self::Evaluate => "evaluateWithQoS:options:request:error:",
         }
     }

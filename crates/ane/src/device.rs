@@ -1,14 +1,16 @@
 //! The device.
 
 use crate::executable::AneProgram;
+use crate::memory::SharedMemory;
+use crate::placement::is_shareable;
 use crate::prepare::{Naming, Prepared};
 use crate::programs::{Counts, Programs};
 use crate::proof::{self, Proof};
-use crate::{Error, Framework, Scheme};
+use crate::{Error, Framework, Outcome, Scheme};
 use orion_device::{Finding, Os, Route, Severity, Target, lint};
 use orion_mil::{Diagnostic, Program, Weights};
 use orion_runtime as runtime;
-use orion_runtime::{Device, Executable};
+use orion_runtime::{Device, Executable, Layout, Surface};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -110,6 +112,8 @@ pub struct Options {
     /// Compilations that this process may do; `None` for any number. Processes that compiled
     /// about 119 programs were refused more.
     pub compile_budget: Option<usize>,
+    /// Whether the hardware's time of runs is asked for, where the system gives it.
+    pub measure: bool,
     /// What is done when calls fail for no lasting reason.
     pub retry: Retry,
     /// How it waits, [`std::thread::sleep`] but in tests.
@@ -126,6 +130,7 @@ impl Options {
             clients: 4,
             cache: None,
             compile_budget: Some(110),
+            measure: false,
             retry: Retry::default(),
             wait: std::thread::sleep,
         }
@@ -137,13 +142,16 @@ pub struct Ane<F: Framework> {
     name: String,
     programs: Arc<Programs<F>>,
     scheme: Scheme,
+    /// Whether surfaces of callers are memory that the engine sees.
+    shares: bool,
     proofs: Vec<Proof>,
 }
 
 impl<F: Framework> Ane<F> {
-    /// Opens the device under a name, and has it prove how memory is bound and that weights
-    /// change as its weight mode says. It also finds out whether compiled programs can be kept on
-    /// disk; where not, they are not.
+    /// Opens the device under a name, and has it prove how memory is bound, that weights change as
+    /// its weight mode says, and that surfaces can be shared; where they cannot, everything is
+    /// copied. It also finds out whether compiled programs can be kept on disk; where not, they are
+    /// not.
     ///
     /// # Errors
     /// When a proof comes out wrong, with what was expected and what was found, and when nothing
@@ -151,10 +159,15 @@ impl<F: Framework> Ane<F> {
     pub fn open(framework: F, name: &str, options: Options) -> Result<Self, Error> {
         let programs = Programs::new(framework, options);
         let (scheme, binding) = proof::binding(name, &programs)?;
-        let weights = proof::weights(name, &programs, scheme, programs.options.weights)?;
+        let (weights, sharing) = proof::weights(name, &programs, scheme, programs.options.weights)?;
+        let shares = sharing.outcome == Outcome::Proven;
+        let mut proofs = vec![binding, weights, sharing];
+        if programs.options.measure {
+            proofs.push(proof::statistics(name, &programs, scheme).0);
+        }
         // Last, so that nothing else is proven with programs from there.
-        let kept = proof::kept(name, &programs, scheme);
-        Ok(Self { name: name.to_owned(), programs, scheme, proofs: vec![binding, weights, kept] })
+        proofs.push(proof::kept(name, &programs, scheme));
+        Ok(Self { name: name.to_owned(), programs, scheme, shares, proofs })
     }
 
     /// How memory is bound.
@@ -239,6 +252,20 @@ impl<F: Framework> Device for Ane<F> {
             Ok(program) => Ok(Box::new(program)),
             Err(error) => Err(error.for_device(&self.name)),
         }
+    }
+
+    /// Memory of the engine where rows lie side by side there too: a last axis of a multiple of 64
+    /// bytes.
+    fn surface(&self, layout: &Layout) -> Result<Surface, runtime::Error> {
+        let shares = self.shares
+            && layout.is_dense()
+            && is_shareable(layout.dtype, &layout.shape, self.scheme);
+        if !shares {
+            return Ok(Surface::zeros(layout.clone()));
+        }
+        let memory = SharedMemory::new(&self.programs, layout.size_bytes)
+            .map_err(|e| e.for_device(&self.name))?;
+        Ok(Surface::in_device_memory(layout.clone(), Box::new(memory)))
     }
 }
 

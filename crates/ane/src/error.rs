@@ -58,6 +58,12 @@ impl Error {
         }
     }
 
+    /// Memory of a caller that cannot be had.
+    pub(crate) fn of_memory(error: runtime::Error) -> Self {
+        let words = error.diagnostics().iter().map(|d| d.message.as_str());
+        Self::new(ErrorKind::Surface, words.collect::<Vec<_>>().join("; "))
+    }
+
     pub(crate) fn with_findings(mut self, findings: Vec<Diagnostic>) -> Self {
         self.findings = findings;
         self

@@ -1,48 +1,47 @@
 //! A program that can be run.
 
-use crate::description::Symbol;
+use crate::placement::{Placed, place};
 use crate::prepare::{DevicePort, Prepared, resolve};
 use crate::programs::{Handle, Programs, Source};
-use crate::rows::RowLayout;
-use crate::{Binding, Error, ErrorKind, Framework, Order, Rows, Scheme, WeightMode};
-use orion_device::SurfaceLayout;
+use crate::requests::Requests;
+use crate::{Error, ErrorKind, Framework, Scheme, WeightMode};
 use orion_mil::{Diagnostic, Weights};
 use orion_runtime as runtime;
-use orion_runtime::{Bindings, Bound, Executable, PortKind, Signature};
-use orion_tensor::{Tensor, element_count};
+use orion_runtime::{Bindings, Bound, Executable, Port, PortKind, RunFigures, Signature};
+use orion_tensor::Tensor;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A compiled program with memory of its own for its inputs and outputs.
+/// A compiled program. It reads and writes surfaces in memory that the engine sees where they
+/// are; what is in others is copied to and from memory of its own.
 pub(crate) struct AneProgram<F: Framework> {
     device: String,
     programs: Arc<Programs<F>>,
     prepared: Prepared,
     mode: WeightMode,
     scheme: Scheme,
-    handle: Handle<F>,
+    /// Goes before the program that it is bound to.
     memory: Memory<F>,
-    /// Nanoseconds the engine was at work in the last run, where the system says.
-    hardware_ns: Option<u64>,
+    handle: Handle<F>,
+    /// Whether all weights that are inputs are of one update.
+    is_staged: bool,
+    /// Of the last run.
+    figures: RunFigures,
     /// What our rules say, in case the compiler refuses it with other weights.
     findings: Vec<Diagnostic>,
 }
 
+/// Where everything is. Requests go first, because they are bound to what comes after them.
 struct Memory<F: Framework> {
+    requests: Requests<F::Request>,
     inputs: Vec<Placed<F>>,
     weights: Vec<Placed<F>>,
     outputs: Vec<Placed<F>>,
-    request: F::Request,
-}
-
-struct Placed<F: Framework> {
-    rows: RowLayout,
-    surface: F::Surface,
-    index: usize,
 }
 
 impl<F: Framework> AneProgram<F> {
-    /// Compiles and loads a program and takes memory for it.
+    /// Compiles and loads a program, and writes weights that are inputs.
     pub(crate) fn new(
         device: &str,
         programs: &Arc<Programs<F>>,
@@ -58,8 +57,8 @@ impl<F: Framework> AneProgram<F> {
             WeightMode::Inputs | WeightMode::BakedRecompile => Source::Any,
         };
         let handle = programs.get(&descriptor, &source, &|| findings.clone())?;
-        let memory = Memory::new(programs, &handle, &prepared, scheme)?;
-        let program = Self {
+        let memory = Memory::new(&handle, &prepared, scheme)?;
+        let mut program = Self {
             device: device.to_owned(),
             programs: programs.clone(),
             prepared,
@@ -67,7 +66,8 @@ impl<F: Framework> AneProgram<F> {
             scheme,
             handle,
             memory,
-            hardware_ns: None,
+            is_staged: false,
+            figures: RunFigures::default(),
             findings,
         };
         program.stage(&tensors)?;
@@ -75,49 +75,47 @@ impl<F: Framework> AneProgram<F> {
     }
 
     /// Writes weights to the inputs that take them.
-    fn stage(&self, tensors: &[Tensor]) -> Result<(), Error> {
-        for (placed, tensor) in self.memory.weights.iter().zip(tensors) {
-            self.write(placed, tensor.bytes())?;
-        }
+    fn stage(&mut self, tensors: &[Tensor]) -> Result<(), Error> {
+        let mut weights = self.memory.weights.iter_mut().zip(tensors);
+        self.is_staged = false;
+        weights.try_for_each(|(placed, tensor)| placed.copy_in(&self.programs, tensor.bytes()))?;
+        self.is_staged = true;
         Ok(())
-    }
-
-    fn write(&self, placed: &Placed<F>, dense: &[u8]) -> Result<(), Error> {
-        let programs = &self.programs;
-        programs
-            .again(|| {
-                let fill = &mut |bytes: &mut [u8]| placed.rows.spread(dense, bytes);
-                programs.framework.write(&placed.surface, fill)
-            })
-            .map_err(|e| Error::of_call(ErrorKind::Surface, "an input cannot be written", e))
     }
 
     /// Runs once on the bound surfaces.
     fn run_once(&mut self, bindings: &mut Bindings<'_>) -> Result<(), runtime::Error> {
-        let signature = &self.prepared.signature;
-        let mut surfaces = bindings.in_order(signature, &self.device)?;
-        let with_ports = || signature.ports.iter();
-        let failed = |e: Error| e.for_device(&self.device);
-        let read = with_ports().zip(&surfaces).filter(|(port, _)| port.kind != PortKind::Output);
-        for ((_, bound), placed) in read.zip(&self.memory.inputs) {
-            self.write(placed, bound.surface().bytes()).map_err(failed)?;
+        let mut surfaces = bindings.matched(&self.prepared.signature, &self.device)?;
+        self.run_on(&mut surfaces).map_err(|e| e.for_device(&self.device))
+    }
+
+    fn run_on(&mut self, surfaces: &mut [&mut Bound<'_>]) -> Result<(), Error> {
+        if !self.is_staged {
+            let message = "the last update of its weights failed halfway";
+            return Err(Error::new(ErrorKind::Weights, message).hint("update them again"));
         }
-        let evaluated = self.handle.evaluate(&self.memory.request).map_err(failed)?;
-        let written =
-            with_ports().zip(&mut surfaces).filter(|(port, _)| port.kind != PortKind::Input);
-        for ((_, bound), placed) in written.zip(&self.memory.outputs) {
-            let Bound::Write(surface) = &mut **bound else { continue };
-            let programs = &self.programs;
-            programs
-                .again(|| {
-                    let look = &mut |bytes: &[u8]| placed.rows.gather(bytes, surface.bytes_mut());
-                    programs.framework.read(&placed.surface, look)
-                })
-                .map_err(|e| {
-                    failed(Error::of_call(ErrorKind::Surface, "an output cannot be read", e))
-                })?;
+        let programs = &*self.programs;
+        let ports = &self.prepared.signature.ports;
+        let memory = &mut self.memory;
+        let shared = [
+            memory.hand_over_inputs(programs, ports, surfaces)?,
+            memory.hand_over_outputs(programs, ports, surfaces)?,
+        ]
+        .concat();
+        let request = memory.request(programs, ports, surfaces, &shared)?;
+        let evaluated = self.handle.evaluate(request)?;
+        for (position, placed) in written(ports).zip(&memory.outputs) {
+            let Bound::Write(surface) = &mut *surfaces[position] else { continue };
+            if !shared.contains(&position) {
+                surface.ready_to_write().map_err(Error::of_memory)?;
+                placed.copy_out(programs, surface.bytes_mut())?;
+            }
         }
-        self.hardware_ns = evaluated.hardware_ns;
+        let copied = read(ports).chain(written(ports)).filter(|p| !shared.contains(p));
+        self.figures = RunFigures {
+            hardware: evaluated.hardware_ns.map(Duration::from_nanos),
+            copied_bytes: copied.map(|p| ports[p].layout.size_bytes as u64).sum(),
+        };
         Ok(())
     }
 
@@ -129,7 +127,7 @@ impl<F: Framework> AneProgram<F> {
             WeightMode::Inputs | WeightMode::BakedRecompile => Source::System,
         };
         let handle = self.programs.get(&descriptor, &source, &|| self.findings.clone())?;
-        let memory = Memory::new(&self.programs, &handle, &self.prepared, self.scheme)?;
+        let memory = Memory::new(&handle, &self.prepared, self.scheme)?;
         // The memory goes before the program it is bound to.
         self.memory = memory;
         self.handle = handle;
@@ -143,91 +141,111 @@ fn weight_tensors(prepared: &Prepared, weights: &Weights) -> Result<Vec<Tensor>,
 }
 
 impl<F: Framework> Memory<F> {
-    fn new(
-        programs: &Programs<F>,
-        handle: &Handle<F>,
-        prepared: &Prepared,
-        scheme: Scheme,
-    ) -> Result<Self, Error> {
+    fn new(handle: &Handle<F>, prepared: &Prepared, scheme: Scheme) -> Result<Self, Error> {
         let description = handle.description();
         let staged = prepared.weight_inputs.iter().map(|w| &w.port);
         let all: Vec<&DevicePort> = prepared.inputs.iter().chain(staged).collect();
-        let mut inputs = place(programs, &all, &description.inputs, scheme)?;
+        let mut inputs = place(&all, &description.inputs, scheme)?;
         let weights = inputs.split_off(prepared.inputs.len());
         let outputs: Vec<&DevicePort> = prepared.outputs.iter().collect();
-        let outputs = place(programs, &outputs, &description.outputs, scheme)?;
-        let read: Vec<_> = inputs.iter().chain(&weights).map(Placed::binding).collect();
-        let written: Vec<_> = outputs.iter().map(Placed::binding).collect();
-        let request = programs.again(|| programs.framework.request(&read, &written));
-        let request = request.map_err(|e| {
-            Error::of_call(ErrorKind::Binding, "memory cannot be bound to the program", e)
-        })?;
-        Ok(Self { inputs, weights, outputs, request })
+        let outputs = place(&outputs, &description.outputs, scheme)?;
+        Ok(Self { requests: Requests::new(), inputs, weights, outputs })
     }
-}
 
-impl<F: Framework> Placed<F> {
-    fn binding(&self) -> Binding<'_, F::Surface> {
-        Binding { index: self.index, surface: &self.surface }
-    }
-}
-
-/// Memory for every port, with its number and rows.
-fn place<F: Framework>(
-    programs: &Programs<F>,
-    ports: &[&DevicePort],
-    symbols: &[Symbol],
-    scheme: Scheme,
-) -> Result<Vec<Placed<F>>, Error> {
-    let mut names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
-    names.sort_unstable();
-    let mut placed = Vec::with_capacity(ports.len());
-    for (position, port) in ports.iter().enumerate() {
-        let symbol = symbols.iter().find(|s| s.name == port.name);
-        let missing = |what: &str| {
-            let message = format!("the compiled program does not say {what} of `{}`", port.name);
-            Error::new(ErrorKind::Binding, message)
-        };
-        let index = match scheme.order {
-            Order::Reported => symbol.ok_or_else(|| missing("the number"))?.index,
-            Order::Alphabetical => names.binary_search(&port.name.as_str()).unwrap_or(position),
-            Order::Written => position,
-        };
-        let rows = match scheme.rows {
-            Rows::Reported => {
-                let layout = symbol.and_then(|s| s.layout).ok_or_else(|| missing("the layout"))?;
-                layout.rows(&port.shape, port.dtype.size_bytes())
+    /// Gives the engine what it reads, by copies where it must be. Returns the positions of ports
+    /// that it reads where they are.
+    fn hand_over_inputs(
+        &mut self,
+        programs: &Programs<F>,
+        ports: &[Port],
+        surfaces: &[&mut Bound<'_>],
+    ) -> Result<Vec<usize>, Error> {
+        let mut shared = Vec::new();
+        for (position, placed) in read(ports).zip(&mut self.inputs) {
+            let surface = surfaces[position].surface();
+            // Nothing promises that the engine takes the same memory twice, or that it has read
+            // all of an input before it writes what replaces it.
+            let is_bound =
+                shared.iter().any(|&p: &usize| std::ptr::eq(surfaces[p].surface(), surface));
+            let is_input = ports[position].kind == PortKind::Input;
+            match placed.shared(surface).filter(|_| is_input && !is_bound) {
+                Some(memory) => {
+                    memory.let_engine_read().map_err(|e| {
+                        Error::of_call(ErrorKind::Surface, "an input cannot be handed over", e)
+                    })?;
+                    shared.push(position);
+                }
+                None => {
+                    surface.ready_to_read().map_err(Error::of_memory)?;
+                    placed.copy_in(programs, surface.bytes())?;
+                }
             }
-            Rows::Padded => padded(port),
-            Rows::Packed => packed(port),
-        };
-        let rows = rows.map_err(|e| {
-            let message = format!("the memory of `{}` is not understood: {e}", port.name);
-            Error::new(ErrorKind::Binding, message)
-        })?;
-        let surface = programs.surface(rows.size_bytes())?;
-        placed.push(Placed { rows, surface, index });
+        }
+        Ok(shared)
     }
-    Ok(placed)
+
+    /// Makes room for what the engine writes. Returns the positions of ports that it writes where
+    /// they are.
+    fn hand_over_outputs(
+        &mut self,
+        programs: &Programs<F>,
+        ports: &[Port],
+        surfaces: &mut [&mut Bound<'_>],
+    ) -> Result<Vec<usize>, Error> {
+        let mut shared = Vec::new();
+        for (position, placed) in written(ports).zip(&mut self.outputs) {
+            let is_output = ports[position].kind == PortKind::Output;
+            let Bound::Write(surface) = &mut *surfaces[position] else { continue };
+            match placed.shared_mut(surface).filter(|_| is_output) {
+                Some(memory) => {
+                    memory.let_engine_write().map_err(|e| {
+                        Error::of_call(ErrorKind::Surface, "an output cannot be handed over", e)
+                    })?;
+                    shared.push(position);
+                }
+                None => placed.make_room(programs)?,
+            }
+        }
+        Ok(shared)
+    }
+
+    /// The request for these surfaces, of which the ports at some positions are shared.
+    fn request(
+        &mut self,
+        programs: &Programs<F>,
+        ports: &[Port],
+        surfaces: &[&mut Bound<'_>],
+        shared: &[usize],
+    ) -> Result<&F::Request, Error> {
+        let Self { requests, inputs, weights, outputs } = self;
+        let with_memory = |position: usize, placed: &'_ Placed<F>| {
+            let surface = surfaces[position].surface();
+            shared.contains(&position).then(|| placed.shared(surface)).flatten()
+        };
+        let inputs = read(ports).zip(&*inputs).map(|(p, placed)| (with_memory(p, placed), placed));
+        let outputs =
+            written(ports).zip(&*outputs).map(|(p, placed)| (with_memory(p, placed), placed));
+        let memories: Vec<_> =
+            inputs.clone().chain(outputs.clone()).map(|(m, _)| m.map(|m| m.identity())).collect();
+        requests.get(&memories, || {
+            let weights = weights.iter().map(|placed| (None, placed));
+            let read: Vec<_> = inputs.chain(weights).map(|(m, placed)| placed.binding(m)).collect();
+            let written: Vec<_> = outputs.map(|(m, placed)| placed.binding(m)).collect();
+            programs.again(|| programs.framework.request(&read, &written)).map_err(|e| {
+                Error::of_call(ErrorKind::Binding, "memory cannot be bound to the program", e)
+            })
+        })
+    }
 }
 
-/// Rows at multiples of 64 bytes.
-fn padded(port: &DevicePort) -> Result<RowLayout, String> {
-    let layout = SurfaceLayout::of(port.dtype, &port.shape)
-        .ok_or_else(|| format!("{:?} does not fit memory", port.shape))?;
-    let size = port.dtype.size_bytes();
-    let outer = port.shape.len().saturating_sub(1);
-    let strides: Vec<usize> = layout.strides[..outer].iter().map(|s| s * size).collect();
-    RowLayout::new(&port.shape, size, &strides, layout.size_bytes)
+/// Positions of ports that are read, in the order of a program's inputs.
+fn read(ports: &[Port]) -> impl Iterator<Item = usize> + Clone {
+    (0..ports.len()).filter(|&p| ports[p].kind != PortKind::Output)
 }
 
-/// Rows side by side.
-fn packed(port: &DevicePort) -> Result<RowLayout, String> {
-    let size = port.dtype.size_bytes();
-    let strides = orion_tensor::row_major_strides(&port.shape);
-    let outer = port.shape.len().saturating_sub(1);
-    let strides: Vec<usize> = strides[..outer].iter().map(|s| s * size).collect();
-    RowLayout::new(&port.shape, size, &strides, (element_count(&port.shape) * size).max(64))
+/// Positions of ports that are written, in the order of a program's outputs.
+fn written(ports: &[Port]) -> impl Iterator<Item = usize> + Clone {
+    (0..ports.len()).filter(|&p| ports[p].kind != PortKind::Input)
 }
 
 impl<F: Framework> Executable for AneProgram<F> {
@@ -241,8 +259,9 @@ impl<F: Framework> Executable for AneProgram<F> {
         self.run_once(bindings)
     }
 
-    /// Weights that are inputs are written there. Others change as the weight mode says; the
-    /// program goes on with the old ones when that fails.
+    /// Weights that are inputs are written there; when that fails halfway, the program does not run
+    /// before an update that works. Others change as the weight mode says; the program goes on with
+    /// the old ones when that fails.
     fn update_weights(&mut self, weights: &Weights) -> Result<(), runtime::Error> {
         let failed = |e: Error| e.for_device(&self.device);
         let tensors = weight_tensors(&self.prepared, weights).map_err(failed)?;
@@ -250,6 +269,10 @@ impl<F: Framework> Executable for AneProgram<F> {
             self.replace(weights).map_err(|e| e.for_device(&self.device))?;
         }
         self.stage(&tensors).map_err(|e| e.for_device(&self.device))
+    }
+
+    fn run_figures(&self) -> RunFigures {
+        self.figures
     }
 
     fn explain(&self) -> String {
@@ -274,8 +297,10 @@ impl<F: Framework> Executable for AneProgram<F> {
         weights.for_each(|(w, m)| line("weight", &w.port, m));
         let outputs = self.prepared.outputs.iter().zip(&self.memory.outputs);
         outputs.for_each(|(p, m)| line("output", p, m));
-        if let Some(ns) = self.hardware_ns {
-            writeln!(text, "  the engine worked {ns} ns in the last run").expect("a string");
+        let RunFigures { hardware, copied_bytes } = self.figures;
+        writeln!(text, "  the last run copied {copied_bytes} bytes").expect("a string");
+        if let Some(time) = hardware {
+            writeln!(text, "  the engine worked {} ns in it", time.as_nanos()).expect("a string");
         }
         text
     }

@@ -22,6 +22,8 @@ pub enum Failure {
     WrongIndex,
     /// The system keeps the call for Apple's own programs.
     NotPermitted,
+    /// The host or another run is at work on memory that the run needs.
+    InUse,
     /// No memory that the engine can see was given.
     OutOfSurfaces,
     /// The system's service did not answer.
@@ -31,7 +33,7 @@ pub enum Failure {
 }
 
 /// Words in the system's messages, and what they mean. The first that is found counts.
-const WORDS: [(&str, Failure); 20] = [
+const WORDS: [(&str, Failure); 23] = [
     ("InvalidMILProgram", Failure::InvalidProgram),
     ("InvalidNetworkSyntax", Failure::InvalidProgram),
     ("InvalidNetwork", Failure::InvalidProgram),
@@ -46,6 +48,9 @@ const WORDS: [(&str, Failure); 20] = [
     ("status=0x9", Failure::RowTooShort),
     ("status=0x2", Failure::WrongIndex),
     ("error 0x2", Failure::WrongIndex),
+    ("the host still holds the memory", Failure::InUse),
+    ("another run is at work on", Failure::InUse),
+    ("the engine is at work on", Failure::InUse),
     ("ntitlement", Failure::NotPermitted),
     ("not permitted", Failure::NotPermitted),
     ("denied", Failure::NotPermitted),
@@ -63,7 +68,7 @@ impl Failure {
             Call::Open => Self::Absent,
             Call::Compile => Self::Compilation,
             Call::Load => Self::Load,
-            Call::Surface | Call::Lock => Self::OutOfSurfaces,
+            Call::Surface | Call::Lock | Call::Unlock => Self::OutOfSurfaces,
             _ => Self::Other,
         }
     }
@@ -101,6 +106,7 @@ impl Failure {
             Self::NotPermitted => {
                 "the system keeps this for Apple's own programs; run outside a sandbox and see `orion doctor`"
             }
+            Self::InUse => "report this with the output of `orion doctor --json`",
             Self::OutOfSurfaces => "free memory, or use a smaller model",
             Self::Timeout => "the system's service is busy or restarted; try again",
             Self::Other => "report this with the output of `orion doctor --json`",

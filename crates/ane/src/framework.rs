@@ -53,7 +53,7 @@ pub trait Framework: Send + Sync + 'static {
     type Client: Send + Sync;
     /// `_ANEInMemoryModel`.
     type Model: Send + Sync;
-    /// An `IOSurface` and the framework's object around it.
+    /// An `IOSurface`. Whoever has it can lock it; it is unlocked when it is dropped.
     type Surface: Send + Sync;
     /// `_ANERequest`; keeps its surfaces alive.
     type Request: Send + Sync;
@@ -70,6 +70,10 @@ pub trait Framework: Send + Sync + 'static {
     /// # Errors
     /// When the framework gives none.
     fn client(&self) -> Result<Self::Client, CallError>;
+
+    /// From now on programs are compiled and loaded and requests made so that runs are measured, or
+    /// no longer. What was made before stays as it is. False where the system cannot measure.
+    fn measure(&self, wanted: bool) -> bool;
 
     /// A descriptor, and a model of it.
     ///
@@ -126,21 +130,31 @@ pub trait Framework: Send + Sync + 'static {
     /// When there is none.
     fn surface(&self, size_bytes: usize) -> Result<Self::Surface, CallError>;
 
-    /// Shows the first `size_bytes` given to [`Framework::surface`], locked.
+    /// The first `size_bytes` given to [`Framework::surface`], locked for the host to read until it
+    /// writes them or they are released.
     ///
     /// # Errors
-    /// When it cannot be locked.
-    fn read(&self, surface: &Self::Surface, look: &mut dyn FnMut(&[u8])) -> Result<(), CallError>;
+    /// When they cannot be locked, or the engine is at work on them.
+    fn read<'a>(&self, surface: &'a Self::Surface) -> Result<&'a [u8], CallError>;
 
-    /// The same to be written.
+    /// The same to be written, until they are read or released.
     ///
     /// # Errors
-    /// When it cannot be locked.
-    fn write(
-        &self,
-        surface: &Self::Surface,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), CallError>;
+    /// When they cannot be locked, or the engine is at work on them.
+    fn write<'a>(&self, surface: &'a mut Self::Surface) -> Result<&'a mut [u8], CallError>;
+
+    /// Unlocks what the host wrote, so that the engine may read it. What it only reads stays
+    /// locked. By the rules of references nobody writes any more who has written before.
+    ///
+    /// # Errors
+    /// When it cannot be unlocked.
+    fn finish_writing(&self, surface: &Self::Surface) -> Result<(), CallError>;
+
+    /// Unlocks, so that the engine may write.
+    ///
+    /// # Errors
+    /// When it cannot be unlocked.
+    fn release(&self, surface: &mut Self::Surface) -> Result<(), CallError>;
 
     /// Binds memory.
     ///
@@ -155,7 +169,8 @@ pub trait Framework: Send + Sync + 'static {
     /// Runs once.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; that the host holds memory which the engine is to use
+    /// ([`Turns`](crate::Turns)).
     fn evaluate(
         &self,
         model: &Self::Model,

@@ -18,6 +18,8 @@ pub enum Kind {
     Object,
     /// `unsigned int`
     U32,
+    /// `unsigned long long`
+    U64,
     /// Where an error is put.
     ErrorPointer,
     /// `IOSurfaceRef`
@@ -32,6 +34,7 @@ impl Kind {
             Self::Bool => "B",
             Self::Object => "@",
             Self::U32 => "I",
+            Self::U64 => "Q",
             Self::ErrorPointer => "^@",
             Self::Surface => "^{__IOSurface=}",
         }
@@ -51,6 +54,8 @@ pub struct Method {
     pub returns: Kind,
     /// What it takes.
     pub arguments: &'static [Kind],
+    /// Whether nothing works without it; the others measure.
+    pub needed: bool,
 }
 
 impl Method {
@@ -109,6 +114,7 @@ macro_rules! rust_type {
     (Bool) => { objc2::runtime::Bool };
     (Object) => { *mut objc2::runtime::AnyObject };
     (U32) => { u32 };
+    (U64) => { u64 };
     (ErrorPointer) => { *mut *mut objc2::runtime::AnyObject };
     (Surface) => { *const objc2_io_surface::IOSurfaceRef };
 }
@@ -121,6 +127,7 @@ macro_rules! interface {
         pub const METHODS: &[Method] = &[$($(Method {
             class: $class,
             of_class: interface!(@is_class $scope),
+            needed: interface!(@is_needed $scope),
             selector: $selector,
             returns: Kind::$returns,
             arguments: &[$(Kind::$argument),*],
@@ -168,6 +175,12 @@ macro_rules! interface {
     };
     (@is_class class) => { true };
     (@is_class object) => { false };
+    (@is_class measuring_class) => { true };
+    (@is_class measuring_object) => { false };
+    (@is_needed class) => { true };
+    (@is_needed object) => { true };
+    (@is_needed measuring_class) => { false };
+    (@is_needed measuring_object) => { false };
 }
 
 interface! {
@@ -180,6 +193,7 @@ interface! {
     compiled = "_ANEModel" {
         class at_url = "modelAtURL:key:" (Object, Object) -> Object;
         object attributes = "modelAttributes" () -> Object;
+        measuring_object set_mask = "setPerfStatsMask:" (U32) -> Void;
     }
     descriptor = "_ANEInMemoryModelDescriptor" {
         class with_text = "modelWithMILText:weights:optionsPlist:" (Object, Object, Object) -> Object;
@@ -195,12 +209,20 @@ interface! {
         object purge = "purgeCompiledModel" () -> Void;
         object attributes = "modelAttributes" () -> Object;
         object options = "compilerOptionsWithOptions:isCompiledModelCached:" (Object, Bool) -> Object;
+        measuring_object set_mask = "setPerfStatsMask:" (U32) -> Void;
+        measuring_object inner = "model" () -> Object;
+    }
+    statistics = "_ANEPerformanceStats" {
+        measuring_class of_time = "statsWithHardwareExecutionNS:" (U64) -> Object;
+        measuring_object hardware_time = "hwExecutionTime" () -> U64;
     }
     surface = "_ANEIOSurfaceObject" {
         class with_surface = "objectWithIOSurface:" (Surface) -> Object;
     }
     request = "_ANERequest" {
         class with_surfaces = "requestWithInputs:inputIndices:outputs:outputIndices:weightsBuffer:perfStats:procedureIndex:" (Object, Object, Object, Object, Object, Object, Object) -> Object;
+        measuring_object set_statistics = "setPerfStats:" (Object) -> Void;
+        measuring_object statistics = "perfStatsArray" () -> Object;
     }
     device_info = "_ANEDeviceInfo" {
         class has_engine = "hasANE" () -> Bool;
@@ -280,10 +302,11 @@ mod tests {
         let kind = match name {
             "bool" => Kind::Bool,
             "uint32" => Kind::U32,
+            "uint64" => Kind::U64,
             "void" => Kind::Void,
             "NSError**" => Kind::ErrorPointer,
             "IOSurfaceRef" => Kind::Surface,
-            "uint64" | "int64" | "int8" | "int" => return name.to_owned(),
+            "int64" | "int8" | "int" => return name.to_owned(),
             _ => Kind::Object,
         };
         kind.encoding().to_owned()

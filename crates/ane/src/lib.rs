@@ -10,6 +10,7 @@
 //! it runs small programs when it is opened and uses what gave the right numbers (`proof`).
 
 mod attribute;
+mod busy;
 mod cache;
 mod call;
 mod clients;
@@ -29,14 +30,19 @@ mod limits;
 mod loading;
 #[cfg(target_os = "macos")]
 mod macos;
+mod memory;
+mod placement;
 mod prepare;
 mod probe;
 mod programs;
 mod proof;
 mod report;
+mod requests;
 mod rows;
+mod turns;
 
 pub use attribute::Attribute;
+pub use busy::keep_busy;
 pub use call::{Call, CallError};
 pub use device::{Ane, CacheOptions, Options, Retry, WeightMode};
 pub use doctor::doctor;
@@ -49,3 +55,4 @@ pub use probe::probe;
 pub use programs::Counts;
 pub use proof::{Order, Outcome, Proof, Rows, Scheme};
 pub use report::{Observation, Report};
+pub use turns::{Hold, Notice, Turns};

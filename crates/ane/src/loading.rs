@@ -154,21 +154,16 @@ impl<F: Framework> Programs<F> {
 
 /// What comes out of the proof's program for 0, 1, 2, ….
 fn run_proof<F: Framework>(framework: &F, model: &F::Model) -> Result<Vec<f16>, CallError> {
-    let (x, y) = (framework.surface(64)?, framework.surface(64)?);
-    framework.write(&x, &mut |bytes| {
-        for (i, element) in bytes.chunks_exact_mut(2).enumerate() {
-            element.copy_from_slice(&f16::from_f64(i as f64).to_le_bytes());
-        }
-    })?;
+    let (mut x, y) = (framework.surface(64)?, framework.surface(64)?);
+    for (i, element) in framework.write(&mut x)?.chunks_exact_mut(2).enumerate() {
+        element.copy_from_slice(&f16::from_f64(i as f64).to_le_bytes());
+    }
+    framework.finish_writing(&x)?;
     let bind = |surface| [Binding { index: 0, surface }];
     let request = framework.request(&bind(&x), &bind(&y))?;
     framework.evaluate(model, &request)?;
-    let mut seen = Vec::new();
-    framework.read(&y, &mut |bytes| {
-        let elements = bytes.chunks_exact(2);
-        seen = elements.map(|e| f16::from_le_bytes([e[0], e[1]])).collect();
-    })?;
-    Ok(seen)
+    let elements = framework.read(&y)?.chunks_exact(2);
+    Ok(elements.map(|e| f16::from_le_bytes([e[0], e[1]])).collect())
 }
 
 /// `x + x`.

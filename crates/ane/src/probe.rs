@@ -51,7 +51,7 @@ fn reload<F: Framework>(laboratory: &Laboratory<F>, scheme: Scheme) -> Observati
         "does a compiled program run with other weights put in the place of its own, two of them?";
     let mode = WeightMode::BakedReload;
     let proven = proof::weights("probe", &laboratory.programs, scheme, mode);
-    let mut seen = observed("C43", question, proven.map(|p| p.evidence));
+    let mut seen = observed("C43", question, proven.map(|(p, _)| p.evidence));
     // How large the compiled weights are beside those in the file tells what they are.
     let (program, at) = products(2);
     let sizes = Prepared::new(&program, false, Naming::Canonical, "probe").and_then(|prepared| {
@@ -86,23 +86,19 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         framework.compile(&raw.model).map_err(failed)?;
         framework.load(&raw.model, None).map_err(failed)?;
         let size = 32 * 32 * 2;
-        let x = framework.surface(size).map_err(failed)?;
-        let y = framework.surface(size).map_err(failed)?;
+        let mut x = framework.surface(size).map_err(failed)?;
+        let mut y = framework.surface(size).map_err(failed)?;
         let one = orion_tensor::f16::ONE.to_le_bytes();
-        let fill = &mut |bytes: &mut [u8]| {
-            bytes.chunks_exact_mut(2).for_each(|element| element.copy_from_slice(&one));
-        };
-        framework.write(&x, fill).map_err(failed)?;
+        let elements = framework.write(&mut x).map_err(failed)?.chunks_exact_mut(2);
+        elements.for_each(|element| element.copy_from_slice(&one));
+        framework.finish_writing(&x).map_err(failed)?;
         let bind = |surface| [Binding { index: 0, surface }];
         let request = framework.request(&bind(&x), &bind(&y)).map_err(failed)?;
-        let first = || -> Result<f64, Error> {
+        let mut first = || -> Result<f64, Error> {
+            framework.release(&mut y).map_err(failed)?;
             framework.evaluate(&raw.model, &request).map_err(failed)?;
-            let mut first = 0.0;
-            let look = &mut |bytes: &[u8]| {
-                first = orion_tensor::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64();
-            };
-            framework.read(&y, look).map_err(failed)?;
-            Ok(first)
+            let bytes = framework.read(&y).map_err(failed)?;
+            Ok(orion_tensor::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64())
         };
         let before = first()?;
         // Unloading removes the directory; it is put there again with the new file.

@@ -6,6 +6,7 @@
 
 use crate::cache::Cache;
 use crate::executable::AneProgram;
+use crate::memory::SharedMemory;
 use crate::prepare::{Naming, Prepared};
 use crate::programs::Programs;
 use crate::{Error, ErrorKind, Framework, WeightMode};
@@ -14,6 +15,7 @@ use orion_runtime::{Bindings, Executable, Surface};
 use orion_tensor::{DType, Tensor, f16};
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How inputs and outputs are numbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -220,13 +222,14 @@ type Pair = [(f64, usize); 2];
 const PAIRS: [Pair; 4] =
     [[(2.0, 1), (3.0, 2)], [(2.0, 1), (5.0, 4)], [(7.0, 3), (5.0, 4)], [(1.0, 9), (2.0, 11)]];
 
-/// Proves that changed weights are used, and no others.
+/// Proves that changed weights are used, and no others; and, with the last of them, tries whether
+/// surfaces can be shared.
 pub(crate) fn weights<F: Framework>(
     device: &str,
     programs: &Arc<Programs<F>>,
     scheme: Scheme,
     mode: WeightMode,
-) -> Result<Proof, Error> {
+) -> Result<(Proof, Proof), Error> {
     let (program, at) = weight_program();
     let prepared = Prepared::new(&program, mode == WeightMode::Inputs, Naming::Canonical, device)?;
     let weights = |pair: Pair| {
@@ -236,8 +239,8 @@ pub(crate) fn weights<F: Framework>(
         }
         weights
     };
-    let x: Vec<f16> = (0..CHANNELS * CHANNELS).map(|i| f16::from_f64((i % 53) as f64)).collect();
-    let x = Surface::from_slice(&[1, CHANNELS, 1, CHANNELS], &x);
+    let shape = [1, CHANNELS, 1, CHANNELS];
+    let x = Surface::from_tensor(&Tensor::from_f64(DType::F16, &shape, &input(1)));
     let mut program = AneProgram::new(
         device,
         programs,
@@ -277,7 +280,18 @@ pub(crate) fn weights<F: Framework>(
     }
     let evidence = format!("{} sets of two weights gave the right results", PAIRS.len());
     let what = format!("weights as {mode}");
-    Ok(Proof { what, outcome: Outcome::Proven, evidence })
+    let proof = Proof { what, outcome: Outcome::Proven, evidence };
+    Ok((proof, sharing(programs, &mut program)))
+}
+
+/// Input `i` of the weight program, `times` 1.
+fn input(times: usize) -> Vec<f64> {
+    (0..CHANNELS * CHANNELS).map(|i| (times * (i % 53)) as f64).collect()
+}
+
+/// What the program computes of its first input.
+fn expected(pair: Pair) -> Vec<f64> {
+    applied(pair, &input(1))
 }
 
 /// Weights of the proof of kept programs.
@@ -390,9 +404,109 @@ fn try_kept<F: Framework>(
 }
 
 /// What the program computes.
-fn expected(pair: Pair) -> Vec<f64> {
+fn applied(pair: Pair, x: &[f64]) -> Vec<f64> {
     let by = pair[0].1 + pair[1].1;
     let scale = pair[0].0 * pair[1].0;
     let from = |i: usize| (i / CHANNELS + by) % CHANNELS * CHANNELS + i % CHANNELS;
-    (0..CHANNELS * CHANNELS).map(|i| scale * (from(i) % 53) as f64).collect()
+    (0..CHANNELS * CHANNELS).map(|i| scale * x[from(i)]).collect()
+}
+
+/// Whether the system says how long the engine is at work. Where it does not, or a run that is
+/// measured goes wrong, nothing is measured from then on.
+pub(crate) fn statistics<F: Framework>(
+    device: &str,
+    programs: &Arc<Programs<F>>,
+    scheme: Scheme,
+) -> (Proof, Option<Duration>) {
+    let run = || -> Result<Duration, String> {
+        if !programs.framework.measure(true) {
+            return Err("the framework has no such statistics".to_owned());
+        }
+        let words = |e: Error| e.to_string();
+        let mut b = Builder::new("main");
+        let x = b.input("x", TensorType::new(DType::F16, &[1, CHANNELS, 1, CHANNELS]));
+        let y = b.add(x, x);
+        b.rename(y, "y");
+        let program = Program::with_function(b.finish(&[y]));
+        let prepared = Prepared::new(&program, false, Naming::Canonical, device).map_err(words)?;
+        let how = (WeightMode::BakedRecompile, scheme);
+        let mut program =
+            AneProgram::new(device, programs, prepared, &Weights::new(), how, Vec::new())
+                .map_err(words)?;
+        let layout = program.signature().ports[0].layout.clone();
+        let x = Surface::from_tensor(&Tensor::from_f64(DType::F16, &layout.shape, &input(1)));
+        let mut y = Surface::zeros(layout);
+        let mut bindings = Bindings::new();
+        bindings.input("x", &x).output("y", &mut y);
+        let start = Instant::now();
+        program.run(&mut bindings).map_err(|e| e.to_string())?;
+        let whole = start.elapsed();
+        if y.to_tensor().to_f64_vec() != input(2) {
+            return Err("a run that is measured gives wrong results".to_owned());
+        }
+        match program.run_figures().hardware {
+            None => Err("the system gives no times, or zeros".to_owned()),
+            Some(time) if time > whole => {
+                Err(format!("the engine's {time:?} are more than the {whole:?} of the call"))
+            }
+            Some(time) => Ok(time),
+        }
+    };
+    let (outcome, evidence, time) = match run() {
+        Ok(time) => (Outcome::Proven, format!("an addition takes {time:?}"), Some(time)),
+        Err(seen) => {
+            programs.framework.measure(false);
+            (Outcome::NotTried, format!("nothing is measured: {seen}"), None)
+        }
+    };
+    (Proof { what: "times of the hardware".to_owned(), outcome, evidence }, time)
+}
+
+/// Whether the engine and the host can use the same memory: the host writes what the engine reads,
+/// twice, and reads it while the engine does; the engine writes what it reads next, which the host
+/// has not seen, and what the host reads, twice.
+fn sharing<F: Framework>(programs: &Arc<Programs<F>>, program: &mut AneProgram<F>) -> Proof {
+    let mut result = || -> Result<(), String> {
+        let layout = program.signature().ports[0].layout.clone();
+        let mut surfaces = Vec::new();
+        for _ in 0..3 {
+            let memory =
+                SharedMemory::new(programs, layout.size_bytes).map_err(|e| e.to_string())?;
+            surfaces.push(Surface::in_device_memory(layout.clone(), Box::new(memory)));
+        }
+        let [mut x, mut y, mut z] = <[Surface; 3]>::try_from(surfaces).expect("three");
+        let last = PAIRS[PAIRS.len() - 1];
+        for times in [1, 2] {
+            x.ready_to_write().map_err(|e| e.to_string())?;
+            x.store(&Tensor::from_f64(DType::F16, &layout.shape, &input(times)));
+            // The host goes on reading what the engine reads.
+            x.ready_to_read().map_err(|e| e.to_string())?;
+            let mut run = |from: &Surface, to: &mut Surface| {
+                let mut bindings = Bindings::new();
+                bindings.input("x", from).output("y", to);
+                program.run(&mut bindings).map_err(|e| e.to_string())?;
+                match program.run_figures().copied_bytes {
+                    0 => Ok(()),
+                    n => Err(format!("{n} bytes were copied: rows are elsewhere")),
+                }
+            };
+            run(&x, &mut y)?;
+            run(&y, &mut z)?;
+            let once = applied(last, &input(times));
+            for (surface, expected) in [(&z, applied(last, &once)), (&y, once), (&x, input(times))]
+            {
+                surface.ready_to_read().map_err(|e| e.to_string())?;
+                let actual = surface.to_tensor().to_f64_vec();
+                if actual != expected {
+                    return Err(difference(&actual, &expected));
+                }
+            }
+        }
+        Ok(())
+    };
+    let (outcome, evidence) = match result() {
+        Ok(()) => (Outcome::Proven, "4 runs read and wrote the caller's memory".to_owned()),
+        Err(seen) => (Outcome::Refuted, format!("everything is copied instead: {seen}")),
+    };
+    Proof { what: "memory shared with the engine".to_owned(), outcome, evidence }
 }

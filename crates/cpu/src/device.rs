@@ -171,30 +171,32 @@ impl Planned {
     }
 
     /// Points the buffers that are surfaces at what is bound. False when something does not fit.
-    fn bind(&mut self, bindings: &mut Bindings<'_>) -> bool {
+    fn bind(&mut self, bindings: &mut Bindings<'_>) -> Result<bool, Error> {
         if bindings.len() != self.signature.ports.len() {
-            return false;
+            return Ok(false);
         }
         for &(buffer, port) in &self.surfaces {
             let port = &self.signature.ports[port];
             let pointer = match bindings.get_mut(&port.name) {
                 Some(Bound::Read(surface)) => {
                     if port.kind != PortKind::Input || *surface.layout() != port.layout {
-                        return false;
+                        return Ok(false);
                     }
+                    surface.ready_to_read()?;
                     surface.bytes().as_ptr().cast_mut()
                 }
                 Some(Bound::Write(surface)) => {
                     if port.kind == PortKind::Input || *surface.layout() != port.layout {
-                        return false;
+                        return Ok(false);
                     }
+                    surface.ready_to_write()?;
                     surface.bytes_mut().as_mut_ptr()
                 }
-                None => return false,
+                None => return Ok(false),
             };
             self.pointers.set(buffer, pointer);
         }
-        true
+        Ok(true)
     }
 
     /// Runs the steps, and calls `after` after each.
@@ -203,7 +205,7 @@ impl Planned {
         bindings: &mut Bindings<'_>,
         mut after: impl FnMut(),
     ) -> Result<(), Error> {
-        if !self.bind(bindings) {
+        if !self.bind(bindings)? {
             bindings.in_order(&self.signature, NAME)?;
         }
         let shared = self.lent.as_mut_ptr().cast::<f32>();

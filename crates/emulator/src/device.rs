@@ -372,6 +372,9 @@ impl Emulated {
     fn run_with(&mut self, bindings: &mut Bindings<'_>, reported: bool) -> Result<(), Error> {
         let signature = self.signature.clone();
         let surfaces = bindings.in_order(&signature, &self.name).map_err(|e| {
+            if e.kind() != ErrorKind::Binding {
+                return e;
+            }
             let status = "ANEProgramProcessRequestDirect() Failed with status=0x1d";
             let reasons: Vec<String> = e.diagnostics().iter().map(ToString::to_string).collect();
             let message = format!("{status}: {} (ANE026)", reasons.join("; "));

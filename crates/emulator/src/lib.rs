@@ -18,6 +18,6 @@ pub use accumulator::{Events, products};
 pub use device::AneModel;
 pub use framework::{
     Behaviour, CompiledFiles, Donor, Fault, Living, OwnClients, StandIn, StandInClient,
-    StandInModel, StandInRequest, StandInSurface,
+    StandInModel, StandInRequest, StandInSurface, Statistics,
 };
 pub use number::{as_operand, round_to_f16};

@@ -7,10 +7,10 @@ use orion_mil::{Program, WEIGHT_FILE, Weights};
 use orion_models::{Network, WeightIndex};
 use orion_runtime::{
     Action, Bindings, Bound, Device, Error, ErrorKind, Executable, Lane, Layout, NumericEvents,
-    Schedule, Signature, Surface, Task,
+    RunFigures, Schedule, Signature, Surface, Task,
 };
 use orion_tensor::{DType, f16};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +62,8 @@ pub struct PartSpan {
     pub end: Duration,
     /// What it did to numbers.
     pub events: NumericEvents,
+    /// What it took of the accelerator.
+    pub figures: RunFigures,
 }
 
 /// The gradient program of a network in parts; an executable with the same ports.
@@ -129,17 +131,26 @@ impl LayerSchedule {
             Role::Input | Role::Result => signature.port(&s.name).is_some().then(|| s.name.clone()),
             Role::Staged | Role::Table | Role::Inner => None,
         };
+        let accelerated = partition.parts.iter().filter(|part| part.unit == Unit::Accelerator);
+        let shared: HashSet<usize> =
+            accelerated.flat_map(|part| part.ports.iter().map(|c| c.surface)).collect();
         let memory = partition
             .surfaces
             .iter()
-            .map(|s| match port_of(s) {
-                Some(port) => Memory::Port(port),
-                None => {
-                    let shape = s.ty.shape().expect("parts are of known shapes");
-                    Memory::Own(Surface::zeros(Layout::dense(s.ty.dtype, &shape)))
+            .enumerate()
+            .map(|(i, s)| {
+                if let Some(port) = port_of(s) {
+                    return Ok(Memory::Port(port));
                 }
+                let shape = s.ty.shape().expect("parts are of known shapes");
+                let layout = Layout::dense(s.ty.dtype, &shape);
+                let surface = match shared.contains(&i) {
+                    true => accelerator.device.surface(&layout)?,
+                    false => Surface::zeros(layout),
+                };
+                Ok(Memory::Own(surface))
             })
-            .collect();
+            .collect::<Result<_, Error>>()?;
         Ok(Self {
             host,
             accelerator,
@@ -169,6 +180,7 @@ impl LayerSchedule {
     /// are the caller's, are not looked at.
     pub fn first_not_finite(&self) -> Option<String> {
         let is_finite = |surface: &Surface| match surface.layout().dtype {
+            _ if surface.ready_to_read().is_err() => true,
             DType::F16 => surface.elements::<f16>().iter().all(|v| v.is_finite()),
             DType::F32 => surface.elements::<f32>().iter().all(|v| v.is_finite()),
             _ => true,
@@ -259,7 +271,7 @@ fn bound<'a>(
     bindings: &'a mut Bindings<'_>,
     signature: &Signature,
 ) -> Result<Vec<Bound<'a>>, Error> {
-    let ordered = bindings.in_order(signature, "two devices")?;
+    let ordered = bindings.matched(signature, "two devices")?;
     let names = signature.ports.iter().map(|p| p.name.as_str());
     let mut ports: HashMap<&str, Bound<'a>> = names
         .zip(ordered)
@@ -368,6 +380,7 @@ impl Executable for LayerSchedule {
                     begin: span.begin,
                     end: span.end,
                     events: span.events,
+                    figures: span.figures,
                 }
             })
             .collect();
@@ -387,6 +400,14 @@ impl Executable for LayerSchedule {
             writeln!(text, "{line}").expect("writing to a string");
         }
         text
+    }
+
+    fn run_figures(&self) -> RunFigures {
+        let known = self.spans.iter().filter_map(|span| span.figures.hardware);
+        RunFigures {
+            hardware: known.reduce(|sum, time| sum + time),
+            copied_bytes: self.spans.iter().map(|span| span.figures.copied_bytes).sum(),
+        }
     }
 
     fn numeric_events(&self) -> NumericEvents {

@@ -3,6 +3,7 @@
 
 use crate::{Error, LayerSchedule, Result};
 use orion_compile::partition::{Unit, Work};
+use orion_runtime::RunFigures;
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -26,6 +27,8 @@ struct TraceSpan<'a> {
     step: u64,
     begin: Instant,
     duration: Duration,
+    /// What it took of the accelerator, if it ran there.
+    figures: Option<RunFigures>,
 }
 
 const HOST: usize = 0;
@@ -64,11 +67,17 @@ impl TraceFile {
 
     fn span(&mut self, span: &TraceSpan<'_>) -> Result<()> {
         let us = |d: Duration| d.as_secs_f64() * 1e6;
-        let event = json!({
+        let mut event = json!({
             "name": span.name, "cat": span.category, "ph": "X", "pid": 1, "tid": span.track + 1,
             "ts": us(span.begin.saturating_duration_since(self.begin)), "dur": us(span.duration),
             "args": { "step": span.step },
         });
+        if let Some(RunFigures { hardware, copied_bytes }) = span.figures {
+            event["args"]["copied_bytes"] = json!(copied_bytes);
+            if let Some(time) = hardware {
+                event["args"]["hardware_us"] = json!(us(time));
+            }
+        }
         self.write(&format!(",\n{event}"))
     }
 
@@ -89,6 +98,7 @@ impl TraceFile {
                 step,
                 begin,
                 duration,
+                figures: None,
             });
         };
         for span in layers.spans() {
@@ -103,6 +113,7 @@ impl TraceFile {
                 step,
                 begin: layers.began() + span.begin,
                 duration: span.end - span.begin,
+                figures: (span.unit == Unit::Accelerator).then_some(span.figures),
             })?;
         }
         Ok(())
@@ -111,7 +122,8 @@ impl TraceFile {
     /// Appends an optimizer's update that began then and ended now.
     pub(crate) fn update(&mut self, step: u64, begin: Instant) -> Result<()> {
         let (name, duration) = ("update", begin.elapsed());
-        self.span(&TraceSpan { track: HOST, name, category: "update", step, begin, duration })
+        let (track, category, figures) = (HOST, "update", None);
+        self.span(&TraceSpan { track, name, category, step, begin, duration, figures })
     }
 }
 

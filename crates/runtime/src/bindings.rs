@@ -24,6 +24,17 @@ impl Bound<'_> {
             Self::Write(surface) => surface,
         }
     }
+
+    /// Begins the host's turn with the surface, where it is a device's.
+    ///
+    /// # Errors
+    /// When the system does not let the host have it.
+    pub fn ready(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Read(surface) => surface.ready_to_read(),
+            Self::Write(surface) => surface.ready_to_write(),
+        }
+    }
 }
 
 impl<'a> Bindings<'a> {
@@ -65,12 +76,28 @@ impl<'a> Bindings<'a> {
         self.bound.get_mut(name)
     }
 
-    /// The bound surfaces in the order of the signature's ports.
+    /// The bound surfaces in the order of the signature's ports, ready to be read and written by
+    /// the host.
     ///
     /// # Errors
     /// Every port that is not bound or bound in another way or with another layout, and every
-    /// bound name that is not a port.
+    /// bound name that is not a port. When a device's memory cannot be had.
     pub fn in_order<'b>(
+        &'b mut self,
+        signature: &Signature,
+        device: &str,
+    ) -> Result<Vec<&'b mut Bound<'a>>, Error> {
+        let mut ordered = self.matched(signature, device)?;
+        ordered.iter_mut().try_for_each(|bound| bound.ready())?;
+        Ok(ordered)
+    }
+
+    /// The bound surfaces in the order of the signature's ports, wherever their memory is: for who
+    /// hands them on.
+    ///
+    /// # Errors
+    /// As for [`Bindings::in_order`], but for memory.
+    pub fn matched<'b>(
         &'b mut self,
         signature: &Signature,
         device: &str,

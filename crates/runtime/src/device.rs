@@ -1,4 +1,4 @@
-use crate::{Bindings, Error, NumericEvents, Signature, StepInfo};
+use crate::{Bindings, Error, Layout, NumericEvents, RunFigures, Signature, StepInfo, Surface};
 use orion_mil::{Program, Weights};
 
 /// Something that runs programs.
@@ -15,6 +15,15 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// Everything in the program that this device cannot run, and every weight that is missing.
     fn compile(&self, program: &Program, weights: &Weights) -> Result<Box<dyn Executable>, Error>;
+
+    /// A zeroed surface that programs of this device read and write without copies, where it has
+    /// memory for that and the layout permits it; one in the host's own memory otherwise.
+    ///
+    /// # Errors
+    /// When the device's system gives no memory.
+    fn surface(&self, layout: &Layout) -> Result<Surface, Error> {
+        Ok(Surface::zeros(layout.clone()))
+    }
 }
 
 /// A compiled program.
@@ -56,6 +65,11 @@ pub trait Executable: Send {
     /// What the last run did to numbers. Nothing where the device does not say.
     fn numeric_events(&self) -> NumericEvents {
         NumericEvents::default()
+    }
+
+    /// What the last run took of the device. Nothing where the device is the host.
+    fn run_figures(&self) -> RunFigures {
+        RunFigures::default()
     }
 
     /// Runs once, and replaces the content of `seconds` by the time each step took.

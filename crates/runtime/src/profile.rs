@@ -1,4 +1,5 @@
 use orion_tensor::DType;
+use std::time::Duration;
 
 /// One step of what an [`Executable`](crate::Executable) runs, as a person wants to see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,4 +37,14 @@ impl NumericEvents {
         self.overflowed += other.overflowed;
         self.flushed += other.flushed;
     }
+}
+
+/// What a run took of a device that is not the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunFigures {
+    /// How long the hardware was at work, where the system measures it.
+    pub hardware: Option<Duration>,
+    /// Bytes copied between surfaces and memory that the device sees. Surfaces that are such
+    /// memory are not copied.
+    pub copied_bytes: u64,
 }

@@ -1,7 +1,9 @@
 //! Tasks of several devices over shared memory, run at the same time where they do not wait for
 //! each other. Chooses no order: each lane runs its tasks in the order given.
 
-use crate::{Bindings, Bound, Error, ErrorKind, Executable, NumericEvents, PortKind, Surface};
+use crate::{
+    Bindings, Bound, Error, ErrorKind, Executable, NumericEvents, PortKind, RunFigures, Surface,
+};
 use orion_mil::{WEIGHT_FILE, Weights};
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -47,6 +49,8 @@ pub struct Span {
     pub end: Duration,
     /// What it did to numbers.
     pub events: NumericEvents,
+    /// What it took of the device.
+    pub figures: RunFigures,
 }
 
 /// Tasks and what each waits for.
@@ -166,11 +170,12 @@ impl Schedule {
             }
             let from = begin.elapsed();
             let result = self.run_task(task, lane, memory);
-            let events = match &self.tasks[task].action {
-                Action::Run(_) => lane.executables[self.tasks[task].executable].numeric_events(),
-                Action::UpdateWeights(_) => NumericEvents::default(),
+            let executable = &lane.executables[self.tasks[task].executable];
+            let (events, figures) = match &self.tasks[task].action {
+                Action::Run(_) => (executable.numeric_events(), executable.run_figures()),
+                Action::UpdateWeights(_) => Default::default(),
             };
-            let span = Span { task, begin: from, end: begin.elapsed(), events };
+            let span = Span { task, begin: from, end: begin.elapsed(), events, figures };
             let mut state = progress.lock();
             match result {
                 Ok(()) => state.ended[task] = Some(span),
@@ -205,6 +210,7 @@ impl Schedule {
             Action::UpdateWeights(constants) => {
                 let mut weights = Weights::new();
                 for &(offset, s) in constants {
+                    surface(s).ready_to_read()?;
                     weights.insert(WEIGHT_FILE, offset, surface(s).to_tensor());
                 }
                 executable.update_weights(&weights)

@@ -6,11 +6,15 @@ use objc2::ffi::method_getTypeEncoding;
 use objc2::runtime::{AnyClass, Sel};
 use std::ffi::{CStr, CString};
 
-/// Everything in the table that the system has not, or has otherwise.
-pub(super) fn table() -> Result<(), CallError> {
-    let problems: Vec<String> = METHODS.iter().filter_map(problem).collect();
+/// Compares the table; whether runs can be measured.
+///
+/// # Errors
+/// Everything that is needed and that the system has not, or has otherwise.
+pub(super) fn table() -> Result<bool, CallError> {
+    let (needed, measuring): (Vec<&Method>, _) = METHODS.iter().partition(|m| m.needed);
+    let problems: Vec<String> = needed.into_iter().filter_map(problem).collect();
     if problems.is_empty() {
-        return Ok(());
+        return Ok(measuring.into_iter().all(|method: &Method| problem(method).is_none()));
     }
     Err(CallError::new(
         Call::Open,

@@ -5,8 +5,8 @@
 //! makes for it.
 
 use super::{
-    QUALITY_OF_SERVICE, SystemModel, SystemObject, attempt, class, empty_options, kept, pointer,
-    send,
+    QUALITY_OF_SERVICE, STATISTICS, SystemModel, SystemObject, attempt, caught, class,
+    empty_options, kept, pointer, send,
 };
 use crate::interface::{client, compiled, model};
 use crate::{Call, CallError};
@@ -39,11 +39,11 @@ impl SystemClient {
             Retained::from_raw(client::with_access(empty, (Bool::NO,)))
         };
         let object = object.ok_or_else(|| CallError::new(Call::Client, "there is no client"))?;
-        Ok(Self(Arc::new(SystemObject(object))))
+        Ok(Self(Arc::new(SystemObject(Some(object)))))
     }
 
     fn object(&self) -> *mut AnyObject {
-        pointer(&self.0.0)
+        self.0.pointer()
     }
 }
 
@@ -71,8 +71,8 @@ impl OwnProgram {
             let program = compiled::at_url(class(c"_ANEModel")?, (pointer(&url), pointer(&key)));
             let options = model::options(model.object(), (pointer(&empty_options()), cached));
             (
-                kept(program, Call::Load, "object for the compiled program")?,
-                kept(options, Call::Load, "options for the compiled program")?,
+                SystemObject(Some(kept(program, Call::Load, "object for the compiled program")?)),
+                SystemObject(Some(kept(options, Call::Load, "options for the compiled program")?)),
             )
         };
         let own = Self { client: client.clone(), program, options };
@@ -87,11 +87,20 @@ impl OwnProgram {
     }
 
     fn program(&self) -> *mut AnyObject {
-        pointer(&self.program.0)
+        self.program.pointer()
     }
 
     fn options(&self) -> *mut AnyObject {
-        pointer(&self.options.0)
+        self.options.pointer()
+    }
+
+    /// Has its runs measured.
+    pub(super) fn ask_for_statistics(&self) -> Result<(), CallError> {
+        caught(Call::Load, || {
+            // SAFETY: a method of the checked table.
+            unsafe { compiled::set_mask(self.program(), (STATISTICS,)) };
+            Ok(())
+        })
     }
 
     pub(super) fn unload(&self) -> Result<(), CallError> {

@@ -14,8 +14,11 @@ pub use client::SystemClient;
 pub use surface::SystemSurface;
 
 use client::OwnProgram;
+use surface::{EngineTurn, SharedSurface};
 
-use crate::interface::{descriptor, device_info, model, request, surface as surface_object};
+use crate::interface::{
+    compiled, descriptor, device_info, model, request, statistics, surface as surface_object,
+};
 use crate::{Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host};
 use objc2::Message;
 use objc2::encode::{EncodeArguments, EncodeReturn};
@@ -25,11 +28,12 @@ use objc2_foundation::{
     NSArray, NSData, NSDictionary, NSError, NSNumber, NSProcessInfo, NSString, NSTemporaryDirectory,
 };
 use orion_device::{Chip, Generation, Kin, Os};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where the framework is.
 const FRAMEWORK: &str =
@@ -38,6 +42,9 @@ const FRAMEWORK: &str =
 /// The quality of service that every project runs with. Others were measured to make no
 /// difference.
 const QUALITY_OF_SERVICE: u32 = 21;
+
+/// Which statistics are wanted: all that the driver has, as its own tools ask for.
+const STATISTICS: u32 = 0x7f;
 
 /// Sends a message.
 ///
@@ -57,11 +64,28 @@ pub(crate) unsafe fn send<A: EncodeArguments, R: EncodeReturn>(
 pub struct System {
     host: Host,
     temporary_directory: PathBuf,
+    /// Whether the system has what measuring takes, and whether it is wanted.
+    can_measure: bool,
+    measures: AtomicBool,
 }
 
 /// An object of the framework, released when it is dropped.
 #[derive(Debug)]
-struct SystemObject(Retained<AnyObject>);
+struct SystemObject(Option<Retained<AnyObject>>);
+
+impl SystemObject {
+    /// The object as methods take it.
+    fn pointer(&self) -> *mut AnyObject {
+        self.0.as_ref().map_or(ptr::null_mut(), |object| Retained::as_ptr(object).cast_mut())
+    }
+}
+
+impl Drop for SystemObject {
+    fn drop(&mut self) {
+        // What goes with the last count may fill a pool, and the thread may have none.
+        autoreleasepool(|_| self.0 = None);
+    }
+}
 
 // SAFETY: the framework's objects are made to be used from the queues of many threads. The client
 // calls a model under one lock; requests are not changed after they were made.
@@ -82,7 +106,9 @@ pub struct SystemModel {
 #[derive(Debug)]
 pub struct SystemRequest {
     request: SystemObject,
-    _surfaces: Vec<SystemSurface>,
+    inputs: Vec<Arc<SharedSurface>>,
+    outputs: Vec<Arc<SharedSurface>>,
+    is_measured: bool,
 }
 
 impl System {
@@ -97,17 +123,32 @@ impl System {
             .map_err(|e| CallError::new(Call::Open, format!("{FRAMEWORK}: {e}")))?;
         // Its classes cannot be taken back.
         std::mem::forget(library);
-        check::table()?;
-        autoreleasepool(|_| {
+        let can_measure = check::table()?;
+        caught(Call::Open, || {
             let info = class(c"_ANEDeviceInfo")?;
             // SAFETY: a class method of the checked table.
             if !unsafe { device_info::has_engine(info, ()) }.as_bool() {
                 return Err(CallError::new(Call::Open, "the system says it has no Neural Engine"));
             }
             let temporary_directory = PathBuf::from(NSTemporaryDirectory().to_string());
-            Ok(Self { host: host(info), temporary_directory })
+            let measures = AtomicBool::new(false);
+            Ok(Self { host: host(info), temporary_directory, can_measure, measures })
         })
     }
+}
+
+/// Makes calls of the framework, in a pool of their own, which every thread needs. An exception
+/// that one of them throws is the error of `call`: it would end the process otherwise.
+fn caught<R>(call: Call, calls: impl FnOnce() -> Result<R, CallError>) -> Result<R, CallError> {
+    autoreleasepool(|_| {
+        // What the framework leaves half done it does not show us again: a model or a request whose
+        // call threw is used as one whose call failed.
+        let outcome = objc2::exception::catch(AssertUnwindSafe(calls));
+        outcome.unwrap_or_else(|exception| {
+            let words = exception.map_or_else(|| "nil".to_owned(), |e| format!("{e:?}"));
+            Err(CallError::new(call, format!("the framework threw {words}")))
+        })
+    })
 }
 
 /// A class, as the object that class methods are sent to.
@@ -158,12 +199,29 @@ fn host(info: *mut AnyObject) -> Host {
     }
 }
 
+unsafe extern "C" {
+    fn sysctlbyname(
+        name: *const c_char,
+        value: *mut c_void,
+        size_bytes: *mut usize,
+        new_value: *mut c_void,
+        new_size_bytes: usize,
+    ) -> c_int;
+}
+
 /// `Apple M4 Pro`, as the kernel calls it.
 fn brand() -> Option<String> {
-    let mut command = Command::new("/usr/sbin/sysctl");
-    let output = command.args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
-    let brand = String::from_utf8(output.stdout).ok()?;
-    Some(brand.trim().to_owned()).filter(|b| !b.is_empty())
+    let mut text = [0u8; 128];
+    let mut size_bytes = text.len();
+    let name = c"machdep.cpu.brand_string";
+    // SAFETY: that many bytes may be written, and nothing is set.
+    let status = unsafe {
+        let value = text.as_mut_ptr().cast();
+        sysctlbyname(name.as_ptr(), value, &mut size_bytes, ptr::null_mut(), 0)
+    };
+    let text = CStr::from_bytes_until_nul(&text).ok().filter(|_| status == 0)?;
+    let brand = text.to_str().ok()?.trim();
+    (!brand.is_empty()).then(|| brand.to_owned())
 }
 
 fn chip_of_brand(brand: &str) -> Option<Chip> {
@@ -191,10 +249,14 @@ unsafe fn string(object: *mut AnyObject) -> String {
 ///
 /// # Safety
 /// The pointer is null or an object.
-unsafe fn kept(object: *mut AnyObject, call: Call, what: &str) -> Result<SystemObject, CallError> {
+unsafe fn kept(
+    object: *mut AnyObject,
+    call: Call,
+    what: &str,
+) -> Result<Retained<AnyObject>, CallError> {
     // SAFETY: promised by the caller.
     let object = unsafe { Retained::retain(object) };
-    object.map(SystemObject).ok_or_else(|| CallError::new(call, format!("there is no {what}")))
+    object.ok_or_else(|| CallError::new(call, format!("there is no {what}")))
 }
 
 /// What a method put where errors go.
@@ -216,7 +278,7 @@ unsafe fn failure(call: Call, error: *mut AnyObject) -> CallError {
 
 /// Calls a method that says whether it worked, and if not, why.
 fn attempt(call: Call, method: impl FnOnce(*mut *mut AnyObject) -> Bool) -> Result<(), CallError> {
-    autoreleasepool(|_| {
+    caught(call, || {
         let mut error: *mut AnyObject = ptr::null_mut();
         if method(&mut error).as_bool() {
             return Ok(());
@@ -232,7 +294,7 @@ impl SystemModel {
     }
 
     fn object(&self) -> *mut AnyObject {
-        Retained::as_ptr(&self.model.0).cast_mut()
+        self.model.pointer()
     }
 }
 
@@ -260,11 +322,16 @@ impl Framework for System {
     }
 
     fn client(&self) -> Result<SystemClient, CallError> {
-        autoreleasepool(|_| SystemClient::new())
+        caught(Call::Client, SystemClient::new)
+    }
+
+    fn measure(&self, wanted: bool) -> bool {
+        self.measures.store(wanted && self.can_measure, Ordering::Relaxed);
+        self.can_measure
     }
 
     fn model(&self, parts: &Descriptor) -> Result<SystemModel, CallError> {
-        autoreleasepool(|_| {
+        caught(Call::Model, || {
             let text = NSData::with_bytes(parts.text.as_bytes());
             let names: Vec<Retained<NSString>> =
                 parts.weights.keys().map(|name| NSString::from_str(name)).collect();
@@ -283,16 +350,16 @@ impl Framework for System {
                     descriptors,
                     (pointer(&text), pointer(&weights), ptr::null_mut()),
                 );
-                let made = kept(made, Call::Model, "descriptor")?;
-                let object = model::with_descriptor(models, (pointer(&made.0),));
-                let object = kept(object, Call::Model, "model")?;
-                Ok(SystemModel { model: object, _descriptor: made, own: Mutex::default() })
+                let made = SystemObject(Some(kept(made, Call::Model, "descriptor")?));
+                let object = model::with_descriptor(models, (made.pointer(),));
+                let model = SystemObject(Some(kept(object, Call::Model, "model")?));
+                Ok(SystemModel { model, _descriptor: made, own: Mutex::default() })
             }
         })
     }
 
     fn identifier(&self, model: &SystemModel) -> Result<String, CallError> {
-        autoreleasepool(|_| {
+        caught(Call::Identifier, || {
             // SAFETY: a method of the checked table; the string lives as long as the pool.
             let identifier = unsafe { string(model::identifier(model.object(), ())) };
             if identifier.is_empty() {
@@ -303,33 +370,43 @@ impl Framework for System {
     }
 
     fn compiled_model_exists(&self, model: &SystemModel) -> Result<bool, CallError> {
-        // SAFETY: a method of the checked table.
-        Ok(autoreleasepool(|_| unsafe { model::compiled_model_exists(model.object(), ()) })
-            .as_bool())
+        caught(Call::CompiledModelExists, || {
+            // SAFETY: a method of the checked table.
+            Ok(unsafe { model::compiled_model_exists(model.object(), ()) }.as_bool())
+        })
     }
 
     fn compile(&self, model: &SystemModel) -> Result<(), CallError> {
         let options = empty_options();
+        self.ask_for_statistics(model, Call::Compile)?;
         // SAFETY: a method of the checked table, with a place for the error.
         attempt(Call::Compile, |error| unsafe {
             model::compile(model.object(), (QUALITY_OF_SERVICE, pointer(&options), error))
-        })
+        })?;
+        self.ask_for_statistics(model, Call::Compile)
     }
 
     fn load(&self, model: &SystemModel, client: Option<&SystemClient>) -> Result<(), CallError> {
         if let Some(client) = client {
             let identifier = self.identifier(model)?;
-            let loaded = autoreleasepool(|_| {
+            self.ask_for_statistics(model, Call::Load)?;
+            let loaded = caught(Call::Load, || {
                 OwnProgram::load(model, &identifier, &self.temporary_directory, client)
-            });
-            *model.own() = Some(loaded?);
+            })?;
+            if self.measures.load(Ordering::Relaxed) {
+                loaded.ask_for_statistics()?;
+            }
+            *model.own() = Some(loaded);
             return Ok(());
         }
         let options = empty_options();
+        self.ask_for_statistics(model, Call::Load)?;
         // SAFETY: as above.
         attempt(Call::Load, |error| unsafe {
             model::load(model.object(), (QUALITY_OF_SERVICE, pointer(&options), error))
-        })
+        })?;
+        // Loading forgets them.
+        self.ask_for_statistics(model, Call::Load)
     }
 
     fn unload(&self, model: &SystemModel) -> Result<(), CallError> {
@@ -346,13 +423,15 @@ impl Framework for System {
     }
 
     fn purge(&self, model: &SystemModel) -> Result<(), CallError> {
-        // SAFETY: a method of the checked table.
-        autoreleasepool(|_| unsafe { model::purge(model.object(), ()) });
-        Ok(())
+        caught(Call::Purge, || {
+            // SAFETY: a method of the checked table.
+            unsafe { model::purge(model.object(), ()) };
+            Ok(())
+        })
     }
 
     fn attributes(&self, model: &SystemModel) -> Result<Option<Attribute>, CallError> {
-        autoreleasepool(|_| {
+        caught(Call::Attributes, || {
             let object = match &*model.own() {
                 Some(program) => program.attributes(),
                 // SAFETY: a method of the checked table.
@@ -367,16 +446,20 @@ impl Framework for System {
         SystemSurface::new(size_bytes)
     }
 
-    fn read(&self, surface: &SystemSurface, look: &mut dyn FnMut(&[u8])) -> Result<(), CallError> {
-        surface.read(look)
+    fn read<'a>(&self, surface: &'a SystemSurface) -> Result<&'a [u8], CallError> {
+        surface.read()
     }
 
-    fn write(
-        &self,
-        surface: &SystemSurface,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), CallError> {
-        surface.write(fill)
+    fn write<'a>(&self, surface: &'a mut SystemSurface) -> Result<&'a mut [u8], CallError> {
+        surface.write()
+    }
+
+    fn finish_writing(&self, surface: &SystemSurface) -> Result<(), CallError> {
+        surface.finish_writing()
+    }
+
+    fn release(&self, surface: &mut SystemSurface) -> Result<(), CallError> {
+        surface.release()
     }
 
     fn request(
@@ -384,7 +467,7 @@ impl Framework for System {
         inputs: &[Binding<'_, SystemSurface>],
         outputs: &[Binding<'_, SystemSurface>],
     ) -> Result<SystemRequest, CallError> {
-        autoreleasepool(|_| {
+        caught(Call::Request, || {
             let objects = class(c"_ANEIOSurfaceObject")?;
             let side = |bindings: &[Binding<'_, SystemSurface>]| {
                 let mut surfaces = Vec::new();
@@ -392,11 +475,13 @@ impl Framework for System {
                 for binding in bindings {
                     // SAFETY: a class method of the checked table, on a surface.
                     let object = unsafe {
-                        let object =
-                            surface_object::with_surface(objects, (binding.surface.pointer(),));
+                        let object = surface_object::with_surface(
+                            objects,
+                            (binding.surface.shared().pointer(),),
+                        );
                         kept(object, Call::Request, "object for a surface")?
                     };
-                    surfaces.push(object.0);
+                    surfaces.push(object);
                     indices.push(NSNumber::new_usize(binding.index));
                 }
                 let surfaces = NSArray::from_retained_slice(&surfaces);
@@ -420,10 +505,23 @@ impl Framework for System {
                         pointer(&procedure),
                     ),
                 );
-                kept(request, Call::Request, "request")?
+                SystemObject(Some(kept(request, Call::Request, "request")?))
             };
-            let surfaces = inputs.iter().chain(outputs).map(|b| b.surface.clone()).collect();
-            Ok(SystemRequest { request, _surfaces: surfaces })
+            let is_measured = self.measures.load(Ordering::Relaxed);
+            if is_measured {
+                let class = class(c"_ANEPerformanceStats")?;
+                // SAFETY: methods of the checked table, on objects of their classes.
+                unsafe {
+                    let statistics = statistics::of_time(class, (0,));
+                    let statistics = kept(statistics, Call::Request, "object for statistics")?;
+                    request::set_statistics(request.pointer(), (pointer(&statistics),));
+                }
+            }
+            let shared = |bindings: &[Binding<'_, SystemSurface>]| {
+                bindings.iter().map(|b| b.surface.shared().clone()).collect()
+            };
+            let (inputs, outputs) = (shared(inputs), shared(outputs));
+            Ok(SystemRequest { request, inputs, outputs, is_measured })
         })
     }
 
@@ -432,18 +530,85 @@ impl Framework for System {
         model: &SystemModel,
         request: &SystemRequest,
     ) -> Result<Evaluated, CallError> {
-        let request = pointer(&request.request.0);
-        if let Some(program) = &*model.own() {
-            program.evaluate(request)?;
-            return Ok(Evaluated::default());
+        let _reads = turns(&request.inputs, false)?;
+        let _writes = turns(&request.outputs, true)?;
+        let made = request.request.pointer();
+        match &*model.own() {
+            Some(program) => program.evaluate(made)?,
+            None => {
+                let options = empty_options();
+                // SAFETY: a method of the checked table, with a request that names living
+                // surfaces.
+                attempt(Call::Evaluate, |error| unsafe {
+                    let arguments = (QUALITY_OF_SERVICE, pointer(&options), made, error);
+                    model::evaluate(model.object(), arguments)
+                })?;
+            }
         }
-        let options = empty_options();
-        // SAFETY: a method of the checked table, with a request that names living surfaces.
-        attempt(Call::Evaluate, |error| unsafe {
-            model::evaluate(model.object(), (QUALITY_OF_SERVICE, pointer(&options), request, error))
-        })?;
-        Ok(Evaluated::default())
+        let hardware_ns = if request.is_measured { measured(made)? } else { None };
+        Ok(Evaluated { hardware_ns })
     }
+}
+
+impl System {
+    /// Has the runs of a program measured, where that is wanted.
+    fn ask_for_statistics(&self, model: &SystemModel, call: Call) -> Result<(), CallError> {
+        if !self.measures.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        caught(call, || {
+            // SAFETY: methods of the checked table, on objects of their classes.
+            unsafe {
+                let object = model.object();
+                model::set_mask(object, (STATISTICS,));
+                let inner = model::inner(object, ());
+                if is_kind(inner, c"_ANEModel") {
+                    compiled::set_mask(inner, (STATISTICS,));
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The engine begins to use surfaces, until the result is dropped.
+fn turns(side: &[Arc<SharedSurface>], writes: bool) -> Result<Vec<EngineTurn<'_>>, CallError> {
+    side.iter().map(|surface| surface.engine_turn(writes)).collect()
+}
+
+/// Nanoseconds that the engine was at work in the last run of a request. Zero means that nothing
+/// was measured.
+fn measured(request: *mut AnyObject) -> Result<Option<u64>, CallError> {
+    caught(Call::Evaluate, || {
+        // SAFETY: a method of the checked table; the array lives as long as the pool.
+        let array = unsafe { request::statistics(request, ()).as_ref() };
+        let first = array.and_then(|a| a.downcast_ref::<NSArray>()).and_then(NSArray::firstObject);
+        let Some(first) = first.map(|object| pointer(&object)) else { return Ok(None) };
+        // SAFETY: the array keeps the object; its class is looked at before the method is called,
+        // which is one of the checked table.
+        let time = unsafe {
+            let is_known = is_kind(first, c"_ANEPerformanceStats");
+            is_known.then(|| statistics::hardware_time(first, ()))
+        };
+        Ok(time.filter(|&ns| ns > 0))
+    })
+}
+
+/// Whether an object is of a class, or of one made of it.
+///
+/// # Safety
+/// The pointer is null or an object.
+unsafe fn is_kind(object: *mut AnyObject, name: &CStr) -> bool {
+    // SAFETY: promised by the caller.
+    let object = unsafe { object.as_ref() };
+    let mut class = object.map(AnyObject::class);
+    while let Some(known) = class {
+        if known.name() == name {
+            return true;
+        }
+        class = known.superclass();
+    }
+    false
 }
 
 /// `{offset: 0, data: …}`: a whole weight file.

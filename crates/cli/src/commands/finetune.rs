@@ -18,7 +18,7 @@ pub(crate) fn finetune(arguments: &Finetune, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let devices = two::devices(&arguments.device, products(&config))?;
+    let devices = two::devices(&arguments.device, products(&config), arguments.trace.is_some())?;
     let device = devices.host.clone();
     let (trainer, directory) = match &arguments.resume {
         Some(directory) => {

@@ -23,7 +23,7 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let devices = two::devices(&arguments.device, products(&config))?;
+    let devices = two::devices(&arguments.device, products(&config), arguments.trace.is_some())?;
     let device = devices.host.clone();
     let (trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {

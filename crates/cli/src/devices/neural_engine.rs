@@ -115,12 +115,14 @@ pub(crate) fn device(name: &str) -> Result<Arc<dyn Device>> {
     open(name, Choice::named(name)?)
 }
 
-/// The same to train on. Programs with weights in them are of no use to another process then.
+/// The same to train on, which measures the hardware's time of runs where that is wanted and the
+/// system can. Programs with weights in them are of no use to another process then.
 ///
 /// # Errors
 /// Those of [`device`].
-pub(crate) fn training_device(name: &str) -> Result<Arc<dyn Device>> {
+pub(crate) fn training_device(name: &str, measure: bool) -> Result<Arc<dyn Device>> {
     let mut choice = Choice::named(name)?;
+    choice.options.measure = measure;
     if choice.options.weights != WeightMode::Inputs {
         choice.options.cache = None;
     }

@@ -34,11 +34,15 @@ pub(crate) fn is_half(device: &str) -> bool {
     names(device).0.is_some_and(|name| !name.starts_with("cpu"))
 }
 
-/// The devices that were chosen.
+/// The devices that were chosen. `is_traced` says whether somebody will look at when what ran.
 ///
 /// # Errors
 /// When one of them is not there; neither is ever replaced by another.
-pub(crate) fn devices(choice: &TrainDeviceChoice, products: Products) -> Result<TrainDevices> {
+pub(crate) fn devices(
+    choice: &TrainDeviceChoice,
+    products: Products,
+    is_traced: bool,
+) -> Result<TrainDevices> {
     if choice.low_priority {
         lower_priority()?;
     }
@@ -57,7 +61,7 @@ pub(crate) fn devices(choice: &TrainDeviceChoice, products: Products) -> Result<
     let host = device_named(host, threads, products)?;
     let name = neural_engine::for_training(name);
     let device = match neural_engine::is_meant(&name) {
-        true => neural_engine::training_device(&name)?,
+        true => neural_engine::training_device(&name, is_traced)?,
         false => dense_device(&name, threads, products)?,
     };
     let weights = if name.contains("baked") { WeightForm::Constants } else { WeightForm::Inputs };

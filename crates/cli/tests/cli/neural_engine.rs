@@ -33,7 +33,12 @@ fn doctor_tells_what_works() {
         |name: &str| observations.iter().find(|o| o["name"] == name).expect("an observation");
     assert_eq!(seen("loaded-programs")["figures"]["through_one_connection"], 85.0);
     assert_eq!(seen("loaded-programs")["figures"]["in_the_process"], 119.0);
-    assert!(observations.iter().all(|o| o["outcome"] != "failed"), "{json}");
+    let untried = |o: &&serde_json::Value| o["outcome"] != "ok";
+    for observation in observations.iter().filter(untried) {
+        // What the stand-in says of hardware times, and programs kept nowhere.
+        let is_expected = ["statistics", "kept-programs"].iter().any(|n| observation["name"] == *n);
+        assert!(is_expected && observation["outcome"] == "not tried", "{json}");
+    }
     assert_eq!((&report["chip"], &report["facts"]["hardware"]), (&"m4".into(), &"none".into()));
 }
 

@@ -143,6 +143,47 @@ fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
 }
 
 #[test]
+fn nothing_is_copied_between_the_cpu_and_the_framework() {
+    let place = Place::new();
+    story_tokens(&place);
+    place.write(
+        "sizes.toml",
+        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 2\n\
+         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
+    );
+    // Bytes that the accelerator's tasks copied, by their names, and losses.
+    let train = |device: &str, tokens: usize| {
+        let out = format!("{}-{tokens}", device.replace([':', '+'], "-"));
+        let line = format!(
+            "train --init sizes.toml --data train.bin --out {out} --steps 3 --batch 1 \
+             --seq {tokens} -t 1 -q -d {device} --trace {out}.json"
+        );
+        place.line(&line).succeeded();
+        let trace: Value = serde_json::from_str(&place.read(&format!("{out}.json"))).unwrap();
+        let tasks =
+            trace.as_array().unwrap().iter().filter(|e| !e["args"]["copied_bytes"].is_null());
+        let copied: Vec<(String, u64)> = tasks
+            .map(|e| (e["name"].to_string(), e["args"]["copied_bytes"].as_u64().unwrap()))
+            .collect();
+        (copied, losses(&place, &out))
+    };
+    let (_, expected) = train("ane-model:m4+cpu", 64);
+    for mode in ["inputs", "baked-reload"] {
+        let device = format!("ane-stand-in:m4:{mode}+cpu");
+        let (copied, losses) = train(&device, 64);
+        // Three steps, forward and backward, of two layers; weights as constants are tasks too.
+        assert!(copied.len() >= 12, "{copied:?}");
+        assert!(copied.iter().all(|(_, bytes)| *bytes == 0), "{copied:?}");
+        for ((_, actual), (_, expected)) in losses.iter().zip(&expected) {
+            orion_tensor::Tolerance::Trained.check(&[*actual], &[*expected]).unwrap();
+        }
+    }
+    // Rows of 96 bytes have gaps where the engine reads them.
+    let (copied, _) = train("ane-stand-in:m4:inputs+cpu", 48);
+    assert!(copied.len() == 12 && copied.iter().all(|(_, bytes)| *bytes > 0), "{copied:?}");
+}
+
+#[test]
 fn a_cpu_in_the_accelerators_place_trains_like_one() {
     let place = tiny_run();
     for accumulated in [1, 3] {

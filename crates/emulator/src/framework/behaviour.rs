@@ -22,6 +22,10 @@ pub struct Behaviour {
     pub rereads_weight_files: bool,
     /// Whether programs that differ in the values of weights have one identifier.
     pub identifier_ignores_weights: bool,
+    /// Whether runs read memory that the host has locked for reading. Nobody has published it.
+    pub reads_locked_memory: bool,
+    /// What comes of asking for the hardware's time.
+    pub statistics: Statistics,
     /// Programs that a process can have loaded at the same time.
     pub loaded_programs: usize,
     /// The same of one connection to the system's service.
@@ -44,6 +48,8 @@ impl Default for Behaviour {
             unloading_removes_files: true,
             rereads_weight_files: false,
             identifier_ignores_weights: false,
+            reads_locked_memory: true,
+            statistics: Statistics::Zeros,
             loaded_programs: 119,
             loaded_per_client: 85,
             own_clients: OwnClients::Work,
@@ -78,6 +84,19 @@ pub enum OwnClients {
     Refused,
     /// Runs succeed and write nothing.
     Silent,
+}
+
+/// What comes of asking for the hardware's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistics {
+    /// The framework has no such methods.
+    Missing,
+    /// The time is zero, as two projects saw.
+    Zeros,
+    /// The time that the stand-in was at work.
+    Times,
+    /// Runs with such a request fail.
+    Fail,
 }
 
 /// What becomes of weights in the place of another program's compiled ones.

@@ -1,30 +1,125 @@
 //! Memory of the stand-in, and where elements lie in it.
 
-use super::ledger::Token;
-use orion_ane::Attribute;
+use super::ledger::{Kind, Ledger, Token};
+use orion_ane::{Attribute, Call, CallError, Hold, Notice, Turns};
 use orion_device::SurfaceLayout;
 use orion_runtime::{Layout, Surface};
-use orion_tensor::{element_count, row_major_strides};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use orion_tensor::{AlignedBytes, element_count, row_major_strides};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Memory of the stand-in. Clones are the same memory.
-#[derive(Debug, Clone)]
-pub struct StandInSurface(Arc<Memory>);
-
+/// Memory of the stand-in, seen by the host. What the host writes reaches the engine when it
+/// unlocks, and what the engine writes reaches the host when it locks: on a machine whose caches
+/// see everything at once a lock that is missing would not show.
 #[derive(Debug)]
-struct Memory {
+pub struct StandInSurface {
+    shared: Arc<EngineMemory>,
+    /// The bytes as the host sees them, while it holds them.
+    host: OnceLock<AlignedBytes>,
+}
+
+/// Memory of the stand-in, seen by the engine.
+#[derive(Debug)]
+pub(super) struct EngineMemory {
     bytes: Mutex<Vec<u8>>,
+    turns: Mutex<Turns>,
+    ledger: Arc<Ledger>,
     _token: Token,
 }
 
-impl StandInSurface {
-    pub(super) fn new(size_bytes: usize, token: Token) -> Self {
-        let bytes = Mutex::new(vec![0; size_bytes]);
-        Self(Arc::new(Memory { bytes, _token: token }))
+impl EngineMemory {
+    /// What lies there. The engine's.
+    pub(super) fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the host holds it.
+    pub(super) fn held(&self) -> Hold {
+        self.turns().held()
+    }
+
+    /// The engine begins to use memory, until the result is dropped.
+    pub(super) fn engine_turn(&self, writes: bool) -> Result<EngineTurn<'_>, CallError> {
+        self.turns().engine_begins(writes)?;
+        Ok(EngineTurn { memory: self, writes })
+    }
+}
+
+/// The engine is at work on memory.
+pub(super) struct EngineTurn<'a> {
+    memory: &'a EngineMemory,
+    writes: bool,
+}
+
+impl Drop for EngineTurn<'_> {
+    fn drop(&mut self) {
+        self.memory.turns().engine_ends(self.writes);
+    }
+}
+
+impl StandInSurface {
+    pub(super) fn new(size_bytes: usize, ledger: &Arc<Ledger>) -> Self {
+        let shared = EngineMemory {
+            bytes: Mutex::new(vec![0; size_bytes]),
+            turns: Mutex::default(),
+            ledger: ledger.clone(),
+            _token: ledger.token(Kind::Surface),
+        };
+        Self { shared: Arc::new(shared), host: OnceLock::new() }
+    }
+
+    /// The same as the engine has it.
+    pub(super) fn shared(&self) -> &Arc<EngineMemory> {
+        &self.shared
+    }
+
+    /// Has the host hold it in another way.
+    fn hold(&self, wanted: Hold) -> Result<(), CallError> {
+        let Self { shared, host } = self;
+        shared.turns().hold(wanted, &mut |notice| match notice {
+            Notice::Lock(_) => shared.ledger.call(Call::Lock),
+            Notice::Unlock(held) => {
+                shared.ledger.call(Call::Unlock)?;
+                if let (Hold::Write, Some(host)) = (held, host.get()) {
+                    shared.bytes().copy_from_slice(host);
+                }
+                Ok(())
+            }
+        })
+    }
+
+    pub(super) fn read(&self) -> Result<&[u8], CallError> {
+        self.hold(Hold::Read)?;
+        Ok(self.host.get_or_init(|| AlignedBytes::copy_of(&self.shared.bytes())))
+    }
+
+    pub(super) fn write(&mut self) -> Result<&mut [u8], CallError> {
+        self.hold(Hold::Write)?;
+        self.host.get_or_init(|| AlignedBytes::copy_of(&self.shared.bytes()));
+        Ok(self.host.get_mut().expect("just filled"))
+    }
+
+    pub(super) fn finish_writing(&self) -> Result<(), CallError> {
+        match self.shared.held() {
+            Hold::Write => self.hold(Hold::Free),
+            Hold::Read | Hold::Free => Ok(()),
+        }
+    }
+
+    pub(super) fn release(&mut self) -> Result<(), CallError> {
+        self.hold(Hold::Free)?;
+        self.host = OnceLock::new();
+        Ok(())
+    }
+}
+
+impl Drop for StandInSurface {
+    fn drop(&mut self) {
+        // As the real one; nobody is left to tell that it failed.
+        let _ = self.hold(Hold::Free);
     }
 }
 

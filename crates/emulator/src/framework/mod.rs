@@ -11,21 +11,25 @@ mod behaviour;
 mod ledger;
 mod memory;
 
-pub use behaviour::{Behaviour, CompiledFiles, Donor, OwnClients};
+pub use behaviour::{Behaviour, CompiledFiles, Donor, OwnClients, Statistics};
 pub use ledger::{Fault, Living};
 pub use memory::StandInSurface;
 
 use crate::AneModel;
 use artifact::Artifact;
 use ledger::{Kind, Ledger, Token};
-use memory::{gather, spread};
-use orion_ane::{Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host};
+use memory::{EngineMemory, gather, spread};
+use orion_ane::{
+    Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Hold, Host,
+};
 use orion_device::{Chip, Os, Route};
 use orion_runtime::{Bindings, Device, Executable, PortKind, Surface};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// The stand-in. Clones are the same one.
 #[derive(Clone)]
@@ -39,6 +43,8 @@ struct Shared {
     directory: PathBuf,
     behaviour: Behaviour,
     ledger: Arc<Ledger>,
+    /// Whether requests are measured that are made now.
+    measures: AtomicBool,
     /// What the system's service has compiled, by identifier.
     cache: Mutex<HashMap<String, Artifact>>,
     /// What this process has had compiled, whether the service still has it or not.
@@ -76,8 +82,9 @@ struct Runnable {
 
 /// A request of the stand-in.
 pub struct StandInRequest {
-    inputs: Vec<(usize, StandInSurface)>,
-    outputs: Vec<(usize, StandInSurface)>,
+    inputs: Vec<(usize, Arc<EngineMemory>)>,
+    outputs: Vec<(usize, Arc<EngineMemory>)>,
+    is_measured: bool,
     _token: Token,
 }
 
@@ -98,6 +105,7 @@ impl StandIn {
             directory: directory.to_owned(),
             behaviour,
             ledger: Arc::default(),
+            measures: AtomicBool::new(false),
             cache: Mutex::default(),
             compiled: Mutex::default(),
         };
@@ -189,6 +197,11 @@ impl Framework for StandIn {
         }
         let number = self.shared.ledger.next_client();
         Ok(StandInClient { number, _token: self.shared.ledger.token(Kind::Client) })
+    }
+
+    fn measure(&self, wanted: bool) -> bool {
+        self.shared.measures.store(wanted, Ordering::Relaxed);
+        self.shared.behaviour.statistics != Statistics::Missing
     }
 
     fn model(&self, descriptor: &Descriptor) -> Result<StandInModel, CallError> {
@@ -312,23 +325,23 @@ impl Framework for StandIn {
 
     fn surface(&self, size_bytes: usize) -> Result<StandInSurface, CallError> {
         self.shared.ledger.call(Call::Surface)?;
-        Ok(StandInSurface::new(size_bytes, self.shared.ledger.token(Kind::Surface)))
+        Ok(StandInSurface::new(size_bytes, &self.shared.ledger))
     }
 
-    fn read(&self, surface: &StandInSurface, look: &mut dyn FnMut(&[u8])) -> Result<(), CallError> {
-        self.shared.ledger.call(Call::Lock)?;
-        look(&surface.lock());
-        Ok(())
+    fn read<'a>(&self, surface: &'a StandInSurface) -> Result<&'a [u8], CallError> {
+        surface.read()
     }
 
-    fn write(
-        &self,
-        surface: &StandInSurface,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), CallError> {
-        self.shared.ledger.call(Call::Lock)?;
-        fill(&mut surface.lock());
-        Ok(())
+    fn write<'a>(&self, surface: &'a mut StandInSurface) -> Result<&'a mut [u8], CallError> {
+        surface.write()
+    }
+
+    fn finish_writing(&self, surface: &StandInSurface) -> Result<(), CallError> {
+        surface.finish_writing()
+    }
+
+    fn release(&self, surface: &mut StandInSurface) -> Result<(), CallError> {
+        surface.release()
     }
 
     fn request(
@@ -338,10 +351,15 @@ impl Framework for StandIn {
     ) -> Result<StandInRequest, CallError> {
         self.shared.ledger.call(Call::Request)?;
         let keep = |bindings: &[Binding<'_, StandInSurface>]| {
-            bindings.iter().map(|b| (b.index, b.surface.clone())).collect()
+            bindings.iter().map(|b| (b.index, b.surface.shared().clone())).collect()
         };
         let token = self.shared.ledger.token(Kind::Request);
-        Ok(StandInRequest { inputs: keep(inputs), outputs: keep(outputs), _token: token })
+        Ok(StandInRequest {
+            inputs: keep(inputs),
+            outputs: keep(outputs),
+            is_measured: self.shared.measures.load(Ordering::Relaxed),
+            _token: token,
+        })
     }
 
     fn evaluate(
@@ -357,8 +375,18 @@ impl Framework for StandIn {
         if loaded.own_client && self.shared.behaviour.own_clients == OwnClients::Silent {
             return Ok(Evaluated::default());
         }
+        let statistics = self.shared.behaviour.statistics;
+        if request.is_measured && statistics == Statistics::Fail {
+            return Err(CallError::new(
+                Call::Evaluate,
+                "the request has no surface for statistics",
+            ));
+        }
+        let start = Instant::now();
         self.run(&mut loaded.runnable, request)?;
-        Ok(Evaluated::default())
+        let times = request.is_measured && statistics == Statistics::Times;
+        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(Evaluated { hardware_ns: times.then_some(nanoseconds) })
     }
 }
 
@@ -377,17 +405,22 @@ impl StandIn {
         let mut surfaces: Vec<Surface> =
             signature.ports.iter().map(|p| Surface::zeros(p.layout.clone())).collect();
         let sides = [(&request.inputs, &loaded.inputs), (&request.outputs, &loaded.outputs)];
+        let mut at_work = Vec::new();
         for (side, (bound, numbered)) in sides.into_iter().enumerate() {
             if bound.len() != numbered.len() {
                 return Err(status(0x1d, format!("{} surfaces", bound.len())));
             }
             for (index, surface) in bound {
+                if surface.held() == Hold::Read && !self.shared.behaviour.reads_locked_memory {
+                    return Err(status(0x3, "the surface is locked".to_owned()));
+                }
+                at_work.push(surface.engine_turn(side == 1)?);
                 let Some(&position) = numbered.get(*index) else {
                     return Err(status(0x2, format!("number {index}")));
                 };
                 let layout = &signature.ports[position].layout;
                 let (actual, wanted) = (
-                    surface.lock().len(),
+                    surface.bytes().len(),
                     memory::size_bytes(layout, self.shared.behaviour.packs_rows),
                 );
                 if actual != wanted {
@@ -395,7 +428,7 @@ impl StandIn {
                 }
                 if side == 0 {
                     let dense = &mut surfaces[position];
-                    gather(&surface.lock(), self.shared.behaviour.packs_rows, dense);
+                    gather(&surface.bytes(), self.shared.behaviour.packs_rows, dense);
                 }
             }
         }
@@ -409,7 +442,7 @@ impl StandIn {
         loaded.program.run(&mut bindings).map_err(|e| status(0x3, e.to_string()))?;
         for (index, memory) in &request.outputs {
             let surface = &surfaces[loaded.outputs[*index]];
-            spread(surface, self.shared.behaviour.packs_rows, &mut memory.lock());
+            spread(surface, self.shared.behaviour.packs_rows, &mut memory.bytes());
         }
         Ok(())
     }

@@ -4,4 +4,5 @@ mod faults;
 mod kept;
 mod modes;
 mod programs;
+mod sharing;
 mod support;

@@ -1,8 +1,10 @@
 //! Weight modes and ways of binding memory: which are used, which refused.
 
 use crate::support::{Bench, assert_close, expected, layer, options, run, weights};
-use orion_ane::{Call, ErrorKind, Order, Rows, Scheme, WeightMode};
-use orion_emulator::{Behaviour, Donor};
+use orion_ane::{
+    Call, ErrorKind, Options, Order, Outcome, Rows, Scheme, WeightMode, doctor, keep_busy,
+};
+use orion_emulator::{Behaviour, Donor, StandInSurface, Statistics};
 use orion_runtime::Device as _;
 
 #[test]
@@ -127,22 +129,24 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
         std::fs::write(&weights, file(1.0)).unwrap();
         framework.compile(&model).unwrap();
         framework.load(&model, None).unwrap();
-        let (x, y) = (framework.surface(64).unwrap(), framework.surface(64).unwrap());
-        let bind = |surface| [orion_ane::Binding { index: 0, surface }];
+        let (x, mut y) = (framework.surface(64).unwrap(), framework.surface(64).unwrap());
+        fn bind(surface: &StandInSurface) -> [orion_ane::Binding<'_, StandInSurface>; 1] {
+            [orion_ane::Binding { index: 0, surface }]
+        }
         let request = framework.request(&bind(&x), &bind(&y)).unwrap();
-        let first = || {
+        let first = |y: &mut _| {
+            framework.release(y).unwrap();
             framework.evaluate(&model, &request).unwrap();
-            let mut first = [0; 2];
-            framework.read(&y, &mut |bytes| first.copy_from_slice(&bytes[..2])).unwrap();
-            orion_tensor::f16::from_le_bytes(first).to_f64()
+            let bytes = framework.read(y).unwrap();
+            orion_tensor::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64()
         };
-        assert_eq!(first(), 1.0);
+        assert_eq!(first(&mut y), 1.0);
         std::fs::write(&weights, file(2.0)).unwrap();
         framework.unload(&model).unwrap();
         let error = framework.evaluate(&model, &request).unwrap_err();
         assert!(error.text.contains("NotFound"), "{error}");
         framework.load(&model, None).unwrap();
-        assert_eq!(first(), if rereads_weight_files { 2.0 } else { 1.0 });
+        assert_eq!(first(&mut y), if rereads_weight_files { 2.0 } else { 1.0 });
         // Memory of another size, and a number that is not there.
         let small = framework.surface(32).unwrap();
         let wrong = framework.request(&bind(&small), &bind(&y)).unwrap();
@@ -152,4 +156,48 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
         let wrong = framework.request(&second, &bind(&y)).unwrap();
         assert_eq!(framework.evaluate(&model, &wrong).unwrap_err().code, Some(2));
     }
+}
+
+#[test]
+fn times_of_the_hardware_are_used_where_the_system_gives_them() {
+    for (statistics, evidence) in [
+        (Statistics::Missing, "the framework has no such statistics"),
+        (Statistics::Zeros, "the system gives no times, or zeros"),
+        (Statistics::Fail, "the request has no surface for statistics"),
+        (Statistics::Times, "an addition takes"),
+    ] {
+        let bench = Bench::new(Behaviour { statistics, ..Behaviour::default() });
+        let options = Options { measure: true, ..options(WeightMode::Inputs) };
+        let device = bench.open(options.clone()).unwrap();
+        let proof = device.proofs().last().unwrap();
+        assert!(proof.evidence.contains(evidence), "{proof:?}");
+        assert_eq!(proof.outcome == Outcome::Proven, statistics == Statistics::Times);
+        let (program, at) = layer("layer");
+        let mut executable = device.compile(&program, &weights(at, 1)).unwrap();
+        assert_close(&run(&mut *executable).unwrap(), &expected(at, 1));
+        let time = executable.run_figures().hardware;
+        assert_eq!(time.is_some(), statistics == Statistics::Times);
+        drop(executable);
+        drop(device);
+        // Doctor says the same, and nothing that is missing is a failure.
+        let report = doctor(bench.framework.clone(), options);
+        let seen = report.observations.iter().find(|o| o.name == "statistics").unwrap();
+        assert!(seen.answer.contains(evidence) && report.is_well(), "{seen:?}");
+        assert_eq!(!seen.figures.is_empty(), statistics == Statistics::Times);
+        bench.assert_empty();
+    }
+}
+
+#[test]
+fn the_engine_is_kept_busy_until_it_is_told_to_end() {
+    let bench = Bench::new(Behaviour::default());
+    let mut left = 2;
+    let goes_on = &mut || {
+        left -= 1;
+        left > 0
+    };
+    let options = options(WeightMode::Inputs);
+    let (runs, seconds) = keep_busy(bench.framework.clone(), options, goes_on).unwrap();
+    assert!(runs == 2 && seconds > 0.0);
+    bench.assert_empty();
 }

@@ -1,7 +1,7 @@
 use orion_ane::{Ane, Error, Options, WeightMode};
 use orion_emulator::{Behaviour, Living, StandIn};
 use orion_mil::{Builder, Program, TensorType, WEIGHT_FILE, Weights};
-use orion_runtime::{Bindings, Device as _, Executable, Surface};
+use orion_runtime::{Bindings, Device as _, Executable, Layout, Surface};
 use orion_tensor::{DType, Tensor, f16};
 use orion_testing::Random;
 use std::collections::BTreeMap;
@@ -43,9 +43,14 @@ pub(crate) fn options(weights: WeightMode) -> Options {
 
 /// A residual layer of two weights and a bias. Layers differ in the names of their values.
 pub(crate) fn layer(name: &str) -> (Program, [u64; 3]) {
+    layer_of(POSITIONS, name)
+}
+
+/// The same of so many positions.
+pub(crate) fn layer_of(positions: usize, name: &str) -> (Program, [u64; 3]) {
     let mut b = Builder::new("main");
     b.set_scope(name);
-    let x = b.input("x", TensorType::new(DType::F16, &[1, CHANNELS, 1, POSITIONS]));
+    let x = b.input("x", TensorType::new(DType::F16, &[1, CHANNELS, 1, positions]));
     let mut places = Weights::new();
     let shapes = [&[CHANNELS, CHANNELS, 1, 1][..], &[CHANNELS, CHANNELS, 1, 1], &[CHANNELS]];
     let at = shapes.map(|s| places.append(WEIGHT_FILE, Tensor::zeros(DType::F16, s)));
@@ -77,30 +82,47 @@ pub(crate) fn weights(at: [u64; 3], seed: u64) -> Weights {
     weights
 }
 
-/// What a layer makes of one input.
+/// What a layer makes of one input, in memory of the host's own.
 pub(crate) fn run(program: &mut dyn Executable) -> Result<Vec<f64>, orion_runtime::Error> {
-    let shape = [1, CHANNELS, 1, POSITIONS];
-    let values: Vec<f16> =
-        (0..CHANNELS * POSITIONS).map(|i| f16::from_f64((i % 17) as f64 / 8.0 - 1.0)).collect();
-    let x = Surface::from_slice(&shape, &values);
-    let mut y = Surface::from_slice(&shape, &vec![f16::NAN; values.len()]);
+    run_in(program, &|layout| Ok(Surface::zeros(layout.clone())))
+}
+
+/// The same in memory that somebody gives.
+pub(crate) fn run_in(
+    program: &mut dyn Executable,
+    memory: &dyn Fn(&Layout) -> Result<Surface, orion_runtime::Error>,
+) -> Result<Vec<f64>, orion_runtime::Error> {
+    let layout = program.signature().ports[0].layout.clone();
+    let (mut x, mut y) = (memory(&layout)?, memory(&layout)?);
+    x.ready_to_write()?;
+    for (i, element) in x.elements_mut().iter_mut().enumerate() {
+        *element = f16::from_f64((i % 17) as f64 / 8.0 - 1.0);
+    }
+    y.ready_to_write()?;
+    y.elements_mut().fill(f16::NAN);
     let mut bindings = Bindings::new();
     bindings.input("x", &x).output("y", &mut y);
     program.run(&mut bindings)?;
+    y.ready_to_read()?;
     Ok(y.to_tensor().to_f64_vec())
 }
 
 /// The same by the device model.
 pub(crate) fn expected(at: [u64; 3], seed: u64) -> Vec<f64> {
-    static KNOWN: Mutex<BTreeMap<u64, Vec<f64>>> = Mutex::new(BTreeMap::new());
+    expected_of(POSITIONS, at, seed)
+}
+
+/// The same of so many positions.
+pub(crate) fn expected_of(positions: usize, at: [u64; 3], seed: u64) -> Vec<f64> {
+    static KNOWN: Mutex<BTreeMap<(usize, u64), Vec<f64>>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap();
     let compute = || {
-        let (program, _) = layer("any");
+        let (program, _) = layer_of(positions, "any");
         let model = orion_emulator::AneModel::from_name("ane-model:m4").unwrap();
         let model = model.with_dense_surfaces();
         run(&mut *model.compile(&program, &weights(at, seed)).unwrap()).unwrap()
     };
-    known.entry(seed).or_insert_with(compute).clone()
+    known.entry((positions, seed)).or_insert_with(compute).clone()
 }
 
 /// Fails unless every element is as close as fp16 sums allow.
