@@ -12,6 +12,7 @@ mod exit;
 mod failure;
 mod interrupt;
 mod lines;
+mod power;
 mod printer;
 mod tokenizer;
 mod training;

@@ -10,6 +10,10 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) json: bool,
 
+    /// Measure power too, as root or where sudo asks for no password
+    #[arg(long)]
+    pub(crate) power: bool,
+
     /// What answers: ane, or ane-stand-in:CHIP, which is no hardware
     #[arg(short, long, value_name = "DEVICE", default_value = "ane", hide = true)]
     pub(crate) device: String,

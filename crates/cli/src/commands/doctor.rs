@@ -1,15 +1,20 @@
 //! `orion doctor` and `orion probe`: what the Neural Engine of a system does.
 
 use crate::arguments::{Doctor, Probe};
-use crate::devices::neural_engine::{Examination, examine, outcome_name};
+use crate::devices::neural_engine::{Examination, examine, keep_busy, outcome_name};
 use crate::exit::Exit;
 use crate::failure::{Context as _, Result};
+use crate::power;
 use crate::printer::Printer;
 use orion_ane::{Attribute, Observation, Report};
 use serde_json::{Map, Value, json};
 
 pub(crate) fn doctor(arguments: &Doctor, printer: &Printer) -> Result {
-    let report = examine(&arguments.device, Examination::Doctor)?;
+    let mut report = examine(&arguments.device, Examination::Doctor)?;
+    if arguments.power && report.is_well() {
+        let seen = power::measured(|goes_on| keep_busy(&arguments.device, goes_on))?;
+        report.observations.push(seen);
+    }
     if arguments.json {
         printer.data_line(format_args!("{:#}", as_json(&report)))?;
     } else {

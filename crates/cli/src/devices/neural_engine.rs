@@ -180,6 +180,24 @@ fn with<F: orion_ane::Framework>(framework: F, options: Options, what: Examinati
     }
 }
 
+/// Has what a device's name means run a product, for as long as it is asked for: how often, and in
+/// how many seconds.
+///
+/// # Errors
+/// When there is none on this machine, or it does not work.
+pub(crate) fn keep_busy(name: &str, goes_on: &mut dyn FnMut() -> bool) -> Result<(usize, f64)> {
+    let choice = Choice::named(name)?;
+    let options = choice.options;
+    let ran: std::result::Result<_, Error> = match choice.framework {
+        #[cfg(target_os = "macos")]
+        Framework::System => System::open()
+            .map_err(Error::from)
+            .and_then(|system| orion_ane::keep_busy(system, options, goes_on)),
+        Framework::StandIn(stand_in) => orion_ane::keep_busy(stand_in, options, goes_on),
+    };
+    Ok(ran?)
+}
+
 /// The report of a system whose framework is not there, or another one.
 #[cfg(target_os = "macos")]
 fn absent(error: &str) -> Report {

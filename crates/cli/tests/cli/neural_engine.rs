@@ -57,6 +57,15 @@ fn doctor_tells_whether_compiled_programs_can_be_kept() {
 }
 
 #[test]
+#[cfg(not(target_os = "macos"))]
+fn power_is_missed_where_there_is_none() {
+    let place = Place::new();
+    let text = place.line("doctor -d ane-stand-in:m4 --power").succeeded();
+    assert!(text.contains("not tried power: what power does the engine take"), "{text}");
+    assert!(text.contains("this system has no /usr/bin/powermetrics"), "{text}");
+}
+
+#[test]
 fn probe_writes_what_it_sees() {
     let place = Place::new();
     place.line("probe -d ane-stand-in:m4 -o seen.json -q").succeeded();
