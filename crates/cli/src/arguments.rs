@@ -125,6 +125,37 @@ pub(crate) struct DeviceChoice {
     pub(crate) low_priority: bool,
 }
 
+/// Where a model runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device")]
+pub(crate) struct ModelDeviceChoice {
+    /// Device to use, never replaced silently: auto, cpu, cpu:reference or ane-model:CHIP; or two,
+    /// the first for blocks of the model, as in ane-model:m4+cpu, or ane+cpu on a Mac
+    #[arg(short, long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: String,
+
+    /// With two devices, what the first one does [default: prefill]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) split: Option<SplitChoice>,
+
+    /// Threads to use on the CPU [default: all cores]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Let other programs go first, so that you can work meanwhile: niceness 10
+    #[arg(long)]
+    pub(crate) low_priority: bool,
+}
+
+/// What the first of two devices does for a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SplitChoice {
+    /// It reads prompts; the CPU generates
+    Prefill,
+    /// It computes norms, projections and MLPs, of every token; the CPU attention
+    Attention,
+}
+
 /// Arithmetic of matrix products, and how generation keeps the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
@@ -209,7 +240,7 @@ pub(crate) struct Eval {
     pub(crate) adapters: AdapterChoice,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: ModelDeviceChoice,
 }
 
 /// What becomes of windows that reach over the end.

@@ -1,11 +1,12 @@
 //! Devices by name, and the machine they are on.
 
+mod model;
 pub(crate) mod neural_engine;
 pub(crate) mod two;
 
 use crate::arguments::{DeviceChoice, Precision};
 use crate::failure::{Failure, Result};
-use crate::printer::Printer;
+pub(crate) use model::model_devices;
 pub(crate) use orion_cpu::Precision as Products;
 use orion_cpu::reference::Reference;
 use orion_cpu::{Cpu, CpuOptions};
@@ -91,30 +92,6 @@ fn ane_model(name: &str) -> Result<AneModel> {
             "write ane-model:CHIP, as in ane-model:m4, or ane-model:CHIP:core-ml to compute what the Neural Engine does not take as Core ML would",
         )
     })
-}
-
-/// The device that was chosen, for the programs of a model. They look up tokens and write caches at
-/// computed places, which the Neural Engine refuses; beside its model a host does that, and it is
-/// said.
-///
-/// # Errors
-/// Those of [`device`].
-pub(crate) fn model_device(
-    choice: &DeviceChoice,
-    products: Products,
-    printer: &Printer,
-) -> Result<Arc<dyn Device>> {
-    let Some(Ok(chip)) = choice.device.strip_prefix("ane-model:").map(str::parse) else {
-        return device(choice, products);
-    };
-    if choice.low_priority {
-        lower_priority()?;
-    }
-    printer.say(format_args!(
-        "{}: what the Neural Engine refuses runs on the CPU beside it; orion lint says what and why",
-        choice.device
-    ));
-    Ok(Arc::new(AneModel::with_host_part(chip)))
 }
 
 /// How far the process gives way with `--low-priority`: its share of a contended processor falls

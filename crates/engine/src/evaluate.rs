@@ -1,11 +1,11 @@
 use crate::adapters::Adapters;
-use crate::programs::loss_program;
+use crate::divided::{Divider, ModelDevices};
+use crate::programs::{loss_program, loss_source};
 use crate::{Adapter, ByteCounts, Error, ErrorKind, LoadedModel, Result};
 use orion_formats::TokenFile;
-use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
+use orion_runtime::{Bindings, Executable, Layout, Surface};
 use orion_tensor::DType;
 use std::f64::consts::LN_2;
-use std::sync::Arc;
 
 /// Which windows of a file are looked at, and which of their tokens count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +74,13 @@ impl Evaluation {
 /// longer than the model takes, the stride is 0 or longer than a window, or the device fails.
 pub fn evaluate(
     model: &LoadedModel,
-    device: &Arc<dyn Device>,
+    devices: impl Into<ModelDevices>,
     file: &TokenFile,
     shape: EvaluationShape,
     bytes: Option<&ByteCounts>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Evaluation> {
-    evaluate_adapted(model, None, device, file, shape, bytes, progress)
+    evaluate_adapted(model, None, devices, file, shape, bytes, progress)
 }
 
 /// [`evaluate`] with an adapter beside the model, if there is one.
@@ -90,7 +90,7 @@ pub fn evaluate(
 pub fn evaluate_adapted(
     model: &LoadedModel,
     adapter: Option<&Adapter>,
-    device: &Arc<dyn Device>,
+    devices: impl Into<ModelDevices>,
     file: &TokenFile,
     shape: EvaluationShape,
     bytes: Option<&ByteCounts>,
@@ -108,7 +108,12 @@ pub fn evaluate_adapted(
         ));
     }
     file.check_vocab(network.vocab_size())?;
-    let mut index = model.index(shape.seq);
+    let devices = devices.into();
+    let divider = Divider::new(model, shape.seq, &devices);
+    let mut index = match &divider {
+        Some(divider) => divider.index().clone(),
+        None => model.index(shape.seq),
+    };
     let mut adapters = Adapters::new(network);
     let chosen = [adapter.map(|adapter| adapters.load(adapter))];
     if let Some(shape) = adapters.shape(Adapters::bound(&chosen)) {
@@ -121,8 +126,15 @@ pub fn evaluate_adapted(
         if !total.has_next(batch) {
             continue;
         }
-        let program = loss_program(network, &index, batch, shape.seq);
-        let mut executable = device.compile(&program, index.weights())?;
+        let mut executable: Box<dyn Executable> = match &divider {
+            Some(divider) => {
+                Box::new(divider.divide(&loss_source(network, &index, batch, shape.seq), None)?)
+            }
+            None => {
+                let program = loss_program(network, &index, batch, shape.seq);
+                devices.device.compile(&program, index.weights())?
+            }
+        };
         while total.has_next(batch) {
             total.add(executable.as_mut(), batch, &mut |bindings| {
                 if let Some(inputs) = &inputs {

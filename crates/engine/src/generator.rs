@@ -1,10 +1,10 @@
 use crate::adapters::Adapters;
+use crate::divided::{ACCELERATED_SIZES, Divider, ModelDevices, SHORTEST_ACCELERATED_CONTEXT};
 use crate::programs::step_program;
 use crate::{Error, ErrorKind, LoadedModel, Result};
 use orion_models::{Adapter, Network, StepShape, WeightIndex, cache_of};
-use orion_runtime::{Bindings, Device, Layout, ProgramCache, Surface};
+use orion_runtime::{Bindings, Layout, ProgramCache, Surface};
 use orion_tensor::DType;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How many tokens a prefill program takes at once. A prompt goes through in chunks of these;
@@ -25,6 +25,8 @@ pub struct Generator {
     cache_names: Vec<String>,
     index: WeightIndex,
     programs: ProgramCache,
+    /// What is computed on two devices.
+    divider: Option<Divider>,
     adapters: Adapters,
     sequences: Vec<Sequence>,
     context: usize,
@@ -51,8 +53,12 @@ impl Generator {
     ///
     /// # Errors
     /// When `limit` is 0 or beyond what the model was made for.
-    pub fn new(model: &LoadedModel, device: Arc<dyn Device>, limit: Option<usize>) -> Result<Self> {
-        Self::with_sequences(model, device, limit, 1)
+    pub fn new(
+        model: &LoadedModel,
+        devices: impl Into<ModelDevices>,
+        limit: Option<usize>,
+    ) -> Result<Self> {
+        Self::with_sequences(model, devices, limit, 1)
     }
 
     /// A generator at the start of `count` sequences.
@@ -64,7 +70,7 @@ impl Generator {
     /// When `count` is 0.
     pub fn with_sequences(
         model: &LoadedModel,
-        device: Arc<dyn Device>,
+        devices: impl Into<ModelDevices>,
         limit: Option<usize>,
         count: usize,
     ) -> Result<Self> {
@@ -78,14 +84,17 @@ impl Generator {
                 format!("a context of {limit} tokens was asked for; this model takes 1 to {most}"),
             ));
         }
+        let devices = devices.into();
         let index = model.index(most);
-        let programs = ProgramCache::new(device, index.weights().clone());
+        let divider = Divider::new(model, most, &devices);
+        let programs = ProgramCache::new(devices.device, index.weights().clone());
         let mut this = Self {
             cache_names: network.caches(0).into_iter().map(|(name, _)| name).collect(),
             adapters: Adapters::new(&network),
             network,
             index,
             programs,
+            divider,
             sequences: (0..count).map(|_| Sequence::default()).collect(),
             context: 0,
             limit,
@@ -164,9 +173,14 @@ impl Generator {
         self.adapters.swap_time()
     }
 
-    /// How many programs are compiled.
+    /// How many programs are compiled that one device runs.
     pub fn compiled_programs(&self) -> usize {
         self.programs.len()
+    }
+
+    /// How many programs are compiled for an accelerator beside that device.
+    pub fn accelerator_programs(&self) -> usize {
+        self.divider.as_ref().map_or(0, Divider::compiled_programs)
     }
 
     /// Makes the caches hold at least `needed` tokens, keeping what is in them.
@@ -174,8 +188,9 @@ impl Generator {
         if needed <= self.context {
             return;
         }
-        let context =
-            needed.next_power_of_two().max(SHORTEST_CONTEXT).min(self.network.max_positions());
+        let shortest =
+            if self.divider.is_some() { SHORTEST_ACCELERATED_CONTEXT } else { SHORTEST_CONTEXT };
+        let context = needed.next_power_of_two().max(shortest).min(self.network.max_positions());
         for sequence in &mut self.sequences {
             let old = std::mem::take(&mut sequence.caches);
             for (i, (_, shape)) in self.network.caches(context).into_iter().enumerate() {
@@ -220,7 +235,7 @@ impl Generator {
         let mut rest = tokens;
         while !rest.is_empty() {
             let room = self.context - self.sequences[sequence].position;
-            let size = chunk_size(rest.len(), room);
+            let size = self.chunk_size(rest.len(), room);
             let (chunk, after) = rest.split_at(rest.len().min(size));
             self.step(&[sequence], 1, chunk, size)?;
             rest = after;
@@ -257,6 +272,15 @@ impl Generator {
             self.sequences[idle].position -= 1;
         }
         Ok(&self.logits[..next.len() * self.network.vocab_size()])
+    }
+
+    /// The size of the next chunk of a prompt.
+    fn chunk_size(&self, rest: usize, room: usize) -> usize {
+        let accelerated = match self.divider {
+            Some(_) => chunk_size(&ACCELERATED_SIZES, rest, room),
+            None => 1,
+        };
+        if accelerated > 1 { accelerated } else { chunk_size(&PREFILL_SIZES, rest, room) }
     }
 
     /// Whether a sequence can go on with these tokens.
@@ -310,11 +334,20 @@ impl Generator {
             |(place, &i): (usize, &usize)| self.sequences[i].adapter.filter(|_| place < active);
         let chosen: Vec<Option<usize>> = sequences.iter().enumerate().map(of_sequence).collect();
         let bound = Adapters::bound(&chosen);
+        let adapted = |index: &WeightIndex| match self.adapters.shape(bound) {
+            Some(adapters) => index.clone().with_adapters(adapters),
+            None => index.clone(),
+        };
         let key = format!("step {count} {size} {} {}", self.context, self.adapters.key(bound));
-        let executable = self.programs.get(&key, || match self.adapters.shape(bound) {
-            Some(adapters) => step_program(network, &index.clone().with_adapters(adapters), shape),
-            None => step_program(network, index, shape),
-        })?;
+        let position = self.sequences[sequences[0]].position;
+        let cut = self.divider.as_mut().and_then(|d| Some((d.cut(shape, position)?, d)));
+        let executable = match cut {
+            Some((cut, divider)) => {
+                let index = adapted(divider.index());
+                divider.step(&format!("{key} {cut:?}"), &index, shape, cut)?
+            }
+            None => self.programs.get(&key, || step_program(network, &adapted(index), shape))?,
+        };
         let adapters = self.adapters.inputs(&chosen);
 
         let vocab_size = network.vocab_size();
@@ -366,13 +399,13 @@ impl Generator {
     }
 }
 
-/// The program size for the next chunk of a prompt with `rest` tokens to go and `room` columns
-/// left in the caches: the smallest that takes all, or the largest there is.
-fn chunk_size(rest: usize, room: usize) -> usize {
+/// The program size of those given for the next chunk of a prompt with `rest` tokens to go and
+/// `room` columns left in the caches: the smallest that takes all, or the largest there is.
+fn chunk_size(sizes: &[usize], rest: usize, room: usize) -> usize {
     if rest == 1 {
         return 1;
     }
-    let fitting = || PREFILL_SIZES.iter().copied().filter(|&n| n <= room);
+    let fitting = || sizes.iter().copied().filter(|&n| n <= room);
     fitting().find(|&n| n >= rest).or_else(|| fitting().next_back()).unwrap_or(1)
 }
 
@@ -388,12 +421,13 @@ mod tests {
 
     #[test]
     fn chunks_fit_the_room() {
-        assert_eq!(chunk_size(1, 500), 1);
-        assert_eq!(chunk_size(2, 500), 16);
-        assert_eq!(chunk_size(17, 500), 64);
-        assert_eq!(chunk_size(1000, 500), 256);
-        assert_eq!(chunk_size(100, 70), 64);
-        assert_eq!(chunk_size(100, 3), 1);
+        let size = |rest, room| chunk_size(&PREFILL_SIZES, rest, room);
+        assert_eq!(size(1, 500), 1);
+        assert_eq!(size(2, 500), 16);
+        assert_eq!(size(17, 500), 64);
+        assert_eq!(size(1000, 500), 256);
+        assert_eq!(size(100, 70), 64);
+        assert_eq!(size(100, 3), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Forward and backward on two devices: an accelerator computes the layers, the host everything
 //! else, at the same time where one does not wait for the other.
 
+use crate::divided::SharedPrograms;
 use crate::programs::gradient_partition;
 use orion_compile::partition::{Access, Part, Partition, Role, Unit, WeightForm, Work};
 use orion_mil::{Program, WEIGHT_FILE, Weights};
@@ -22,7 +23,7 @@ const ACCELERATOR: usize = 1;
 /// Names of values of a program that a device refuses to compute.
 pub type Refused = dyn Fn(&Program, &Weights) -> BTreeSet<String> + Send + Sync;
 
-/// A device that computes the layers of a training step.
+/// A device that computes layers.
 #[derive(Clone)]
 pub struct Accelerator {
     /// The device.
@@ -81,6 +82,8 @@ pub struct LayerSchedule {
     memory: Vec<Memory>,
     prepared: Option<Prepared>,
     is_current: bool,
+    /// Where the accelerator's programs come from when they have the weights of the whole.
+    shared: Option<SharedPrograms>,
     began: Instant,
     spans: Vec<PartSpan>,
 }
@@ -118,8 +121,7 @@ impl LayerSchedule {
         accelerator: Accelerator,
         host: Arc<dyn Device>,
     ) -> Result<Self, Error> {
-        let name = format!("{}+{}", accelerator.device.name(), host.name());
-        let signature = Signature::dense(&program.functions[0], &name)?;
+        let name = pair_name(&accelerator, &*host);
         let refused = (accelerator.refused)(program, index.weights());
         let (numbers, weights) = (accelerator.numbers, accelerator.weights);
         let partition = gradient_partition(network, index, program, numbers, weights, &refused)
@@ -127,6 +129,21 @@ impl LayerSchedule {
                 let message = format!("the training step cannot be divided: {e}");
                 Error::new(ErrorKind::Unsupported, &name, message)
             })?;
+        Self::of(program, partition, index.weights(), accelerator, host, None)
+    }
+
+    /// A program and its parts, with the weights that they name. With `shared` programs, whatever
+    /// is staged is staged in every run.
+    pub(crate) fn of(
+        program: &Program,
+        partition: Partition,
+        weights: &Weights,
+        accelerator: Accelerator,
+        host: Arc<dyn Device>,
+        shared: Option<SharedPrograms>,
+    ) -> Result<Self, Error> {
+        let name = pair_name(&accelerator, &*host);
+        let signature = Signature::dense(&program.functions[0], &name)?;
         let port_of = |s: &orion_compile::partition::PartSurface| match s.role {
             Role::Input | Role::Result => signature.port(&s.name).is_some().then(|| s.name.clone()),
             Role::Staged | Role::Table | Role::Inner => None,
@@ -154,12 +171,13 @@ impl LayerSchedule {
         Ok(Self {
             host,
             accelerator,
-            tables: index.weights().clone(),
+            tables: weights.clone(),
             signature,
             partition,
             memory,
             prepared: None,
             is_current: true,
+            shared,
             began: Instant::now(),
             spans: Vec::new(),
         })
@@ -236,6 +254,9 @@ impl LayerSchedule {
             let task = match (known, part.unit) {
                 (Some(known), _) => known,
                 (None, Unit::Host) => compiler.task(part, &*self.host, &self.tables)?,
+                (None, Unit::Accelerator) if let Some(shared) = &self.shared => {
+                    compiler.shared_task(part, shared)?
+                }
                 (None, Unit::Accelerator) => {
                     let surfaces = bound(&mut self.memory, bindings, &self.signature)?;
                     let weights = constants(part, &surfaces);
@@ -263,6 +284,11 @@ impl LayerSchedule {
         self.is_current = true;
         Ok(())
     }
+}
+
+/// What two devices are called.
+fn pair_name(accelerator: &Accelerator, host: &dyn Device) -> String {
+    format!("{}+{}", accelerator.device.name(), host.name())
 }
 
 /// All memory of a partition for one run.
@@ -330,6 +356,23 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    /// A run of a part of the accelerator, whose program others may have compiled.
+    fn shared_task(&mut self, part: &Part, shared: &SharedPrograms) -> Result<Task, Error> {
+        let executables = &mut self.lanes[ACCELERATOR].executables;
+        let executable = match self.known.get(&(ACCELERATOR, part.program)) {
+            Some(&known) => known,
+            None => {
+                let program = &self.partition.programs[part.program];
+                executables.push(Box::new(shared.get(program)?));
+                self.known.insert((ACCELERATOR, part.program), executables.len() - 1);
+                executables.len() - 1
+            }
+        };
+        let ports = part.ports.iter().map(|c| (c.port.clone(), c.surface)).collect();
+        let (name, action) = (part.name.clone(), Action::Run(ports));
+        Ok(Task { name, lane: ACCELERATOR, executable, action })
+    }
+
     /// A run of a part, whose program is compiled when it is new, or has constants of its own.
     fn task(&mut self, part: &Part, device: &dyn Device, weights: &Weights) -> Result<Task, Error> {
         let lane = if part.unit == Unit::Host { HOST } else { ACCELERATOR };
@@ -366,7 +409,7 @@ impl Executable for LayerSchedule {
         let surfaces = bound(&mut self.memory, bindings, &self.signature)?;
         self.began = Instant::now();
         let spans = planned.schedule.run(lanes, surfaces)?;
-        self.is_current = true;
+        self.is_current = self.shared.is_none() || self.partition.staging.is_empty();
         let tasks = planned.schedule.tasks();
         self.spans = spans
             .into_iter()

@@ -10,6 +10,7 @@ mod checkpoint;
 mod config;
 mod convert;
 mod data;
+mod divided;
 mod error;
 mod evaluate;
 mod examples;
@@ -43,6 +44,7 @@ pub use config::{
 };
 pub use convert::{Companions, Numbers, Target, convert, model_bytes};
 pub use data::{Batch, DataPosition, Windows};
+pub use divided::{ACCELERATED_SIZES, ModelDevices, Split};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, EvaluationShape, WindowRule, evaluate, evaluate_adapted};
 pub use generate::{

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use crate::OptimizerSection;
 
-fn optimized(program: &Program) -> Program {
+pub(crate) fn optimized(program: &Program) -> Program {
     optimize(program, &PipelineOptions::default(), &mut |_, _| {})
         .expect("our own programs are valid")
 }
@@ -150,6 +150,8 @@ pub fn gradient_partition(
     };
     let options = PartitionOptions {
         layers: &layers,
+        together: 1,
+        columns: None,
         parameters: &parameters,
         numbers,
         weights,

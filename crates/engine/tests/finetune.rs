@@ -426,7 +426,7 @@ fn the_loss_of_a_run_is_that_of_its_adapter() {
     let rule = WindowRule::Disjoint;
     let shape = EvaluationShape { batch: 2, seq: 24, rule, max_tokens: None };
     let loss = |model: &LoadedModel, adapter| {
-        evaluate_adapted(model, adapter, &cpu(), &file, shape, None, &mut |_, _| {}).unwrap().loss
+        evaluate_adapted(model, adapter, cpu(), &file, shape, None, &mut |_, _| {}).unwrap().loss
     };
     let beside = loss(&model, Some(&adapter));
     Tolerance::F32Network.check(&[beside], &[outcome.eval_losses.1.unwrap()]).unwrap();

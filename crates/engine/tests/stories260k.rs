@@ -233,7 +233,7 @@ fn evaluation_is_pytorch_s() {
         rule: WindowRule::Disjoint,
         max_tokens: Some(16 * 4 * 128),
     };
-    let result = evaluate(&model, &cpu(), &file, shape, None, &mut |_, _| {}).unwrap();
+    let result = evaluate(&model, cpu(), &file, shape, None, &mut |_, _| {}).unwrap();
     assert_eq!(result.tokens, 16 * 4 * 128);
     Tolerance::F32Network.check(&[result.loss], &[1.3927693367004395]).unwrap();
 }

@@ -267,6 +267,35 @@ impl Builder {
         (self.merge_heads(attended, heads), [key, value])
     }
 
+    /// [`Builder::cached_attention`] for programs in which nothing of a layer is to wait for what is
+    /// written to caches: keys and values of the past, `[G, 1, D, P]` where there are any, are read
+    /// from elsewhere and the new ones behind them, so that the mask is `[1, 1, S, P + S]`.
+    pub fn chunk_attention(
+        &mut self,
+        [query, key, value]: [ValueId; 3],
+        past: Option<[ValueId; 2]>,
+        [key_cache, value_cache]: [ValueId; 2],
+        begin: ValueId,
+        mask: ValueId,
+        heads: HeadShape,
+    ) -> (ValueId, [ValueId; 2]) {
+        let query = self.split_heads(query, heads, heads.group);
+        let key = self.split_heads(key, heads, 1);
+        let value = self.split_heads(value, heads, 1);
+        let next = [
+            self.slice_update(key_cache, key, begin),
+            self.slice_update(value_cache, value, begin),
+        ];
+        let [keys, values] = match past {
+            Some([keys, values]) => {
+                [self.concat(&[keys, key], 3), self.concat(&[values, value], 3)]
+            }
+            None => [key, value],
+        };
+        let attended = self.attend(query, keys, values, mask);
+        (self.merge_heads(attended, heads), next)
+    }
+
     /// Negative log likelihood of each target: logits `[1, V, 1, N]`, targets int32 `[N]`, result
     /// `[N]`.
     pub fn cross_entropy(&mut self, logits: ValueId, targets: ValueId) -> ValueId {

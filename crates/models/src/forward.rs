@@ -44,6 +44,15 @@ enum Past {
     Nothing { mask: ValueId },
     /// Caches of one sequence or several.
     Caches { context: usize, sequences: Vec<CachedSequence> },
+    /// Caches of one sequence that are read as they were before, with the new keys and values
+    /// beside them.
+    Beside { mask: ValueId, begin: ValueId, layers: Vec<BesideCaches> },
+}
+
+/// The caches of a block, key and value, and what is read of them.
+struct BesideCaches {
+    caches: [ValueId; 2],
+    past: Option<[ValueId; 2]>,
 }
 
 /// What attention needs to know of a sequence that has caches.
@@ -132,6 +141,45 @@ impl<'a> Forward<'a> {
         let positions = if count == 1 { parts[0] } else { b.concat(&parts, 0) };
         let angles = rotary.map(|r| angles(&mut graph, r, positions));
         let past = Past::Caches { context, sequences };
+        Self::begin(graph, [tokens, positions], attention, angles, past)
+    }
+
+    /// The beginning of a program over the next tokens of one sequence, of whose caches the first
+    /// `past` columns are read.
+    pub(crate) fn chunk(
+        mut graph: Graph<'a>,
+        attention: AttentionShape,
+        rotary: Option<Rotary>,
+        shape: StepShape,
+        past: usize,
+    ) -> Self {
+        let StepShape { tokens: each, context, .. } = shape;
+        let b = &mut graph.builder;
+        let tokens = b.input("tokens", TensorType::new(DType::I32, &[each]));
+        let start = b.input("position", TensorType::new(DType::I32, &[1]));
+        let offsets: Vec<i32> = (0..each as i32).collect();
+        let offsets = b.ints(&offsets);
+        let positions = b.add(offsets, start);
+        let zeros = b.ints(&[0, 0, 0]);
+        let begin = b.concat(&[zeros, start], 0);
+        let mut mask = b.causal_mask(offsets, each, DType::F32);
+        if past > 0 {
+            // Of the caches, every token sees what was there before the first.
+            let before = b.ints(&vec![-1; each]);
+            let before = b.add(before, start);
+            let seen = b.causal_mask(before, past, DType::F32);
+            mask = b.concat(&[seen, mask], 3);
+        }
+        let cache = attention.cache(context);
+        let ty = TensorType::new(DType::F32, &cache);
+        let read = [cache[0], cache[1], cache[2], past];
+        let layers = (0..attention.layers).map(|layer| {
+            let caches = cache_names(layer).map(|name| b.input(&name, ty.clone()));
+            let past = (past > 0).then(|| caches.map(|cache| b.slice(cache, &[0; 4], &read)));
+            BesideCaches { caches, past }
+        });
+        let past = Past::Beside { mask, begin, layers: layers.collect() };
+        let angles = rotary.map(|r| angles(&mut graph, r, positions));
         Self::begin(graph, [tokens, positions], attention, angles, past)
     }
 
@@ -231,7 +279,7 @@ impl<'a> Forward<'a> {
     fn scaled(&mut self, inner: ValueId, rank: usize) -> ValueId {
         let sequences = match &self.past {
             Past::Caches { sequences, .. } => sequences.len(),
-            Past::Nothing { .. } => 1,
+            Past::Nothing { .. } | Past::Beside { .. } => 1,
         };
         let tokens = self.shape(inner)[3];
         let scale = match self.adapter_scale {
@@ -308,6 +356,22 @@ impl<'a> Forward<'a> {
                 }
                 if count == 1 { attended[0] } else { b.concat(&attended, 3) }
             }
+            Past::Beside { mask, begin, layers } => {
+                let BesideCaches { caches, past } = &layers[layer];
+                let (new, heads) = ([query, key, value], shape.of_sequences(1));
+                let (result, next) = b.chunk_attention(new, *past, *caches, *begin, *mask, heads);
+                self.keep(layer, next);
+                result
+            }
+        }
+    }
+
+    /// Makes what is in the caches of one sequence from here on results of the program.
+    fn keep(&mut self, layer: usize, next: [ValueId; 2]) {
+        for (name, id) in cache_names(layer).into_iter().zip(next) {
+            let output = format!("{name}_next");
+            self.rename(id, &output);
+            self.caches.push((id, [output, name]));
         }
     }
 
@@ -316,6 +380,7 @@ impl<'a> Forward<'a> {
     pub(crate) fn last(&mut self, x: ValueId) -> ValueId {
         let count = match &self.past {
             Past::Caches { sequences, .. } => sequences.len(),
+            Past::Beside { .. } => 1,
             Past::Nothing { .. } => return x,
         };
         self.set_scope("");

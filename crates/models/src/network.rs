@@ -287,6 +287,25 @@ impl Network {
         Program::with_function(f.finish_with_logits(logits))
     }
 
+    /// [`Network::step`] of one sequence, with the same ports and results, for devices that cannot
+    /// write at a computed place and hand that to another: attention reads the first `past` columns
+    /// of the caches as they were, and the new keys and values beside them, so that nothing in
+    /// the program reads what it writes to caches. `position` is at most `past`.
+    ///
+    /// # Panics
+    /// When the caches have no room for the tokens behind `past`, or there are several sequences.
+    pub fn chunk(&self, index: &WeightIndex, shape: StepShape, past: usize) -> Program {
+        assert_eq!(shape.sequences, 1, "chunks are of one sequence");
+        assert!(past + shape.tokens <= shape.context, "the new tokens have no room");
+        let this = self.architecture();
+        let graph = Graph::new("main", index);
+        let mut f = Forward::chunk(graph, this.attention(), this.rotary(), shape, past);
+        let x = this.trunk(&mut f);
+        let x = f.last(x);
+        let logits = this.classify(&mut f, x);
+        Program::with_function(f.finish_with_logits(logits))
+    }
+
     /// Names and shapes of one sequence's caches for [`Network::step`].
     pub fn caches(&self, context: usize) -> Vec<(String, Vec<usize>)> {
         forward::caches(self.architecture().attention(), context)

@@ -45,6 +45,15 @@ fn every_preset_writes_valid_programs() {
             assert_eq!(function.in_place().len(), caches.len());
             assert_eq!(names(function).contains("last"), tokens > 1);
         }
+        for past in [0, 16] {
+            let shape = StepShape { sequences: 1, tokens: 16, context: 32 };
+            let chunk = network.chunk(&index, shape, past);
+            check(&chunk);
+            let (chunk, step) = (chunk.main().unwrap(), network.step(&index, shape));
+            let step = step.main().unwrap();
+            assert_eq!(names(chunk), names(step), "{}", p.name);
+            assert_eq!(chunk.in_place(), step.in_place());
+        }
     }
 }
 

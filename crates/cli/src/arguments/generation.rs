@@ -1,6 +1,6 @@
 //! The verbs that generate text.
 
-use super::{AdapterChoice, DeviceChoice, Format, Precision};
+use super::{AdapterChoice, Format, ModelDeviceChoice, Precision};
 use clap::Args;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ pub(crate) struct Run {
     pub(crate) sampling: Sampling,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: ModelDeviceChoice,
 }
 
 /// How the next token is chosen.
@@ -134,5 +134,5 @@ pub(crate) struct Chat {
     pub(crate) sampling: Sampling,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: ModelDeviceChoice,
 }

@@ -3,7 +3,7 @@
 use crate::adapters::Adapters;
 use crate::arguments::Chat;
 use crate::commands::run::{end_ids, sampler};
-use crate::devices::{kept, model_device};
+use crate::devices::{kept, model_devices};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
@@ -28,7 +28,7 @@ Arrow keys go through what was typed before; Ctrl-R looks for it";
 pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let config = sampler(&arguments.sampling)?;
     let (products, storage) = kept(arguments.precision);
-    let device = model_device(&arguments.device, products, printer)?;
+    let devices = model_devices(&arguments.device, products, printer)?;
     let model = load_model_for_inference(&arguments.model, storage)?;
     let path = require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
     let tokenizer = open_tokenizer(path, model.network.vocab_size())?;
@@ -41,7 +41,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
         .hint(format!("orion run {} -p \"…\" continues a text", arguments.model.display()))
     })?;
     let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
-    let mut generator = Generator::new(&model, device, arguments.context)?;
+    let mut generator = Generator::new(&model, devices, arguments.context)?;
     adapters.load_into(&mut generator);
     generator.choose_adapter(0, (!adapters.is_empty()).then_some(0));
     let mut conversation = Conversation {

@@ -1,6 +1,6 @@
 use crate::adapters::Adapters;
 use crate::arguments::{Eval, Format, Windows};
-use crate::devices::{kept, model_device};
+use crate::devices::{kept, model_devices};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
@@ -41,7 +41,7 @@ pub(crate) fn measure(
     printer: &Printer,
 ) -> Result<Vec<Measured>> {
     let (products, storage) = kept(arguments.precision);
-    let device = model_device(&arguments.device, products, printer)?;
+    let devices = model_devices(&arguments.device, products, printer)?;
     let model = LoadedModel { storage, ..model };
     let tokenizer = tokenizer_of(arguments.tokenizer.as_deref(), &model)?;
     let most = model.network.max_positions();
@@ -92,8 +92,8 @@ pub(crate) fn measure(
             progress.set_length(all);
             progress.set(done, String::new());
         };
-        let result = evaluate_adapted(&model, adapter, &device, &file, shape, counts, &mut show)?;
-        all.push(Measured { adapter: name, result, seq, device: device.name().to_owned() });
+        let result = evaluate_adapted(&model, adapter, &devices, &file, shape, counts, &mut show)?;
+        all.push(Measured { adapter: name, result, seq, device: devices.name() });
     }
     Ok(all)
 }

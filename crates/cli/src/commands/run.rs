@@ -3,7 +3,7 @@ mod prompts;
 
 use crate::adapters::Adapters;
 use crate::arguments::{Format, Run, Sampling};
-use crate::devices::{kept, model_device};
+use crate::devices::{kept, model_devices};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
@@ -29,13 +29,15 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     }
     let prompt = prompt(arguments)?;
     let (products, storage) = kept(arguments.precision);
-    let device = model_device(&arguments.device, products, printer)?;
+    let devices = model_devices(&arguments.device, products, printer)?;
     let model = load_model_for_inference(&arguments.model, storage)?;
     let tokenizer_path =
         require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
     let tokenizer = open_tokenizer(tokenizer_path, model.network.vocab_size())?;
     printer.detail(format_args!("tokenizer {}", tokenizer_path.display()));
-    printer.detail(format_args!("device {}: {}", device.name(), device.description()));
+    for device in devices.each() {
+        printer.detail(format_args!("device {}: {}", device.name(), device.description()));
+    }
     printer.detail(format_args!("seed {}", sampler.seed));
     let rule = TextRule {
         max_tokens: arguments.max_tokens.unwrap_or(usize::MAX),
@@ -51,13 +53,20 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
             None => prompts::of_text(prompt, &adapters),
         };
         let count = arguments.parallel.map_or(1, NonZeroUsize::get).min(prompts.len()).max(1);
-        let mut generator = Generator::with_sequences(&model, device, arguments.context, count)?;
+        if count > 1 && !adapters.is_empty() && devices.is_split_at_attention() {
+            return Err(Failure::usage(
+                "several sequences with adapters cannot go through the first device of two with \
+                 --split attention",
+            )
+            .hint("use --split prefill, or leave --parallel out"));
+        }
+        let mut generator = Generator::with_sequences(&model, devices, arguments.context, count)?;
         adapters.load_into(&mut generator);
         let (stop, format) = (arguments.stop.clone(), arguments.format);
         let texts = parallel::Texts { prompts, adapters, sampler, rule, stop, format };
         return texts.write(generator, &tokenizer, arguments.stats, printer);
     }
-    let mut generator = Generator::new(&model, device, arguments.context)?;
+    let mut generator = Generator::new(&model, devices, arguments.context)?;
     adapters.load_into(&mut generator);
     generator.choose_adapter(0, (!adapters.is_empty()).then_some(0));
     let prompt = tokenizer.encode(&prompt);

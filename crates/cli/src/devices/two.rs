@@ -1,4 +1,4 @@
-//! Two devices that train together: `ane-model:m4+cpu`.
+//! Two devices that work together: `ane-model:m4+cpu`.
 
 use super::{Products, dense_device, device_named, lower_priority, neural_engine};
 use crate::arguments::TrainDeviceChoice;
@@ -46,34 +46,73 @@ pub(crate) fn devices(
     if choice.low_priority {
         lower_priority()?;
     }
-    let (accelerator, host) = names(&choice.device);
-    let Some(name) = accelerator else {
+    let (first, host) = names(&choice.device);
+    let Some(name) = first else {
         let host = device_named(host, choice.threads, products)?;
         return Ok(TrainDevices { host, accelerator: None });
     };
+    let name = neural_engine::for_training(name);
+    let host = cpu_of(&name, host, choice.threads, products)?;
+    let accelerator =
+        accelerator(&name, choice.threads, products, Purpose::Training { measure: is_traced })?;
+    Ok(TrainDevices { host, accelerator: Some(accelerator) })
+}
+
+/// The CPU beside an accelerator.
+///
+/// # Errors
+/// When it is another device.
+pub(super) fn cpu_of(
+    accelerator: &str,
+    host: &str,
+    threads: Option<NonZeroUsize>,
+    products: Products,
+) -> Result<Arc<dyn Device>> {
     if !host.starts_with("cpu") {
         return Err(Failure::usage(format!("`{host}` cannot do what layers leave to the CPU"))
             .hint("write DEVICE+cpu, as in ane-model:m4+cpu or ane+cpu"));
     }
-    // On a CPU in the accelerator's place each gets its share of the threads.
-    let threads =
-        if name.starts_with("cpu") { Some(half_of(choice.threads)) } else { choice.threads };
-    let host = device_named(host, threads, products)?;
-    let name = neural_engine::for_training(name);
-    let device = match neural_engine::is_meant(&name) {
-        true => neural_engine::training_device(&name, is_traced)?,
-        false => dense_device(&name, threads, products)?,
+    device_named(host, threads_beside(accelerator, threads), products)
+}
+
+/// What layers are computed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Training; whether the hardware's time of runs is measured where the system can.
+    Training { measure: bool },
+    /// Generating and evaluating.
+    Inference,
+}
+
+/// What computes layers beside a CPU.
+///
+/// # Errors
+/// When there is no such device on this machine.
+pub(super) fn accelerator(
+    name: &str,
+    threads: Option<NonZeroUsize>,
+    products: Products,
+    purpose: Purpose,
+) -> Result<Accelerator> {
+    let device = match purpose {
+        Purpose::Training { measure } if neural_engine::is_meant(name) => {
+            neural_engine::training_device(name, measure)?
+        }
+        _ => dense_device(name, threads_beside(name, threads), products)?,
     };
+    if name.starts_with("cpu") {
+        return Ok(Accelerator::plain(device));
+    }
     let weights = if name.contains("baked") { WeightForm::Constants } else { WeightForm::Inputs };
-    let accelerator = if is_half(&choice.device) {
-        let chips = chips(&name);
-        let refused =
-            Arc::new(move |program: &Program, weights: &Weights| refused(program, weights, &chips));
-        Accelerator { device, numbers: DType::F16, weights, refused }
-    } else {
-        Accelerator::plain(device)
-    };
-    Ok(TrainDevices { host, accelerator: Some(accelerator) })
+    let chips = chips(name);
+    let refused =
+        Arc::new(move |program: &Program, weights: &Weights| refused(program, weights, &chips));
+    Ok(Accelerator { device, numbers: DType::F16, weights, refused })
+}
+
+/// On a CPU in the accelerator's place each gets its share of the threads.
+fn threads_beside(accelerator: &str, threads: Option<NonZeroUsize>) -> Option<NonZeroUsize> {
+    if accelerator.starts_with("cpu") { Some(half_of(threads)) } else { threads }
 }
 
 fn half_of(threads: Option<NonZeroUsize>) -> NonZeroUsize {
@@ -90,13 +129,13 @@ fn chips(name: &str) -> Vec<Chip> {
     named.map_or_else(|| Chip::all().collect(), |chip| vec![chip])
 }
 
-/// Values that one of the chips does not compute.
+/// Values that one of the chips does not compute, and what it does not take of the whole.
 fn refused(program: &Program, weights: &Weights, chips: &[Chip]) -> BTreeSet<String> {
     let findings = chips.iter().flat_map(|&chip| {
         lint(program, Some(weights), &Target { chip, os: Os::V27, route: Route::Direct })
     });
     findings
         .filter(|f| f.severity == Severity::Refused && f.is_failure())
-        .filter_map(|f| f.value)
+        .map(|f| f.value.unwrap_or_else(|| format!("{}: {}", f.rule.code, f.rule.title)))
         .collect()
 }

@@ -10,6 +10,7 @@ mod errors;
 mod estimate;
 mod generation;
 mod help;
+mod inference;
 mod lint;
 mod mil;
 mod models;

@@ -105,7 +105,7 @@ fn programs_run_over_the_stand_in_in_every_mode() {
 #[cfg(not(target_os = "macos"))]
 fn without_a_mac_the_engine_is_missed_with_a_way_out() {
     let place = Place::new();
-    for line in ["doctor", "probe", "run stories260k -d ane:inputs"] {
+    for line in ["doctor", "probe", "run stories260k -d ane:inputs+cpu"] {
         let ran = place.line(line);
         assert!(ran.stderr.contains("needs macOS on Apple silicon"), "{ran}");
         assert!(ran.stderr.contains("hint: `cpu` runs the same programs here"), "{ran}");

@@ -1,7 +1,7 @@
 //! The parts' programs, and how they are connected.
 
 use super::cut::{Draft, Drafts};
-use super::groups::{Graph, Group};
+use super::groups::{Graph, Group, Origin};
 use super::half::to_half;
 use super::needs::{Need, Needs};
 use super::norms::balance_norm_gradients;
@@ -13,6 +13,7 @@ use super::{
 use crate::pipeline::{PipelineOptions, optimize};
 use crate::{CompileError, CompileErrorKind};
 use orion_mil::encode::encode;
+use orion_mil::op::PadMode;
 use orion_mil::{
     Argument, Binding, Function, Op, Operation, Param, Program, TensorType, Type, Value, ValueId,
     WEIGHT_FILE, Weights,
@@ -38,7 +39,7 @@ pub(super) fn build(
     let mut names = Names::default();
     for p in drafts.order() {
         let draft = &drafts.parts[p];
-        let name = names.of(draft, options.layers);
+        let name = names.of(draft, options);
         let part = builder.part(name, draft, &needs.parts[p])?;
         builder.partition.parts.push(part);
     }
@@ -72,7 +73,16 @@ struct Builder<'a> {
 struct Names(BTreeMap<String, usize>);
 
 impl Names {
-    fn of(&mut self, draft: &Draft, layers: &[String]) -> String {
+    fn of(&mut self, draft: &Draft, options: &PartitionOptions<'_>) -> String {
+        let together = options.together.max(1);
+        let layers: Vec<String> = options
+            .layers
+            .chunks(together)
+            .map(|layers| match layers {
+                [first, .., last] => format!("{first} to {last}"),
+                one => one.concat(),
+            })
+            .collect();
         let base = match (draft.group, draft.unit, draft.awaited) {
             (Group::Outside, _, true) => "outside".to_owned(),
             (Group::Outside, _, false) => "outside gradients".to_owned(),
@@ -156,6 +166,34 @@ impl Body {
         self.push(&Op::Cast { x, dtype }, ty)
     }
 
+    /// What the host reads of a surface, as the type that it computes in.
+    fn as_host_s(&mut self, mut x: ValueId, wanted: &TensorType) -> ValueId {
+        let given = self.function.ty(x).as_tensor().expect("a tensor").clone();
+        if let (Some(size), true) = (wanted.shape(), given.shape() != wanted.shape()) {
+            let rank = size.len();
+            let ty = TensorType { dtype: given.dtype, ..wanted.clone() };
+            let (begin, stride, squeeze) = (vec![0; rank], vec![1; rank], vec![false; rank]);
+            x = self.push(&Op::Slice { x, begin, size, stride, squeeze }, ty.into());
+        }
+        if given.dtype == wanted.dtype { x } else { self.cast(x, wanted.dtype) }
+    }
+
+    /// What the host computed, as the type of a surface.
+    fn as_surface_s(&mut self, mut x: ValueId, wanted: &TensorType) -> ValueId {
+        let made = self.function.ty(x).as_tensor().expect("a tensor").clone();
+        if made.dtype != wanted.dtype {
+            x = self.cast(x, wanted.dtype);
+        }
+        if let (Some(from), Some(to)) = (made.shape(), wanted.shape())
+            && from != to
+        {
+            let pads = from.iter().zip(&to).map(|(from, to)| (0, to - from)).collect();
+            let op = Op::Pad { x, pads, mode: PadMode::Constant(0.0) };
+            x = self.push(&op, wanted.clone().into());
+        }
+        x
+    }
+
     /// A new input for a surface.
     fn input(&mut self, surface: usize, ty: TensorType, access: Access) -> ValueId {
         if let Some(&known) = self.inputs.get(&surface) {
@@ -225,6 +263,9 @@ impl Builder<'_> {
         if is_narrow && ty.dtype == DType::F32 {
             ty.dtype = self.options.numbers;
         }
+        if let (Key::Value(_), true, Some(columns)) = (key, is_narrow, self.options.columns) {
+            columns.widen(&mut ty);
+        }
         let name = function.value_name(value).to_owned();
         self.partition.surfaces.push(PartSurface { name, ty, role });
         let index = self.partition.surfaces.len() - 1;
@@ -249,13 +290,30 @@ impl Builder<'_> {
             return;
         }
         let mut operation = graph.function.body.operations[i].clone();
+        let columns = self
+            .options
+            .columns
+            .filter(|_| unit == Unit::Accelerator && graph.origins[i] == Origin::Run);
+        if let (Some(columns), Op::Reshape { x, shape }) = (columns, &graph.ops[i]) {
+            let x = self.operand(body, *x, need, unit);
+            let mut ty = graph.function.ty(outputs[0]).as_tensor().expect("a tensor").clone();
+            columns.widen(&mut ty);
+            let shape = columns.widened(shape);
+            let id = body.push(&Op::Reshape { x, shape }, ty.into());
+            body.values.insert(outputs[0], id);
+            return;
+        }
         for operand in operation.operands_mut() {
             *operand = self.operand(body, *operand, need, unit);
         }
         operation.outputs = outputs
             .iter()
             .map(|&v| {
-                let id = body.value(&operation.name, graph.function.ty(v).clone());
+                let mut ty = graph.function.ty(v).clone();
+                if let (Some(columns), Type::Tensor(ty)) = (columns, &mut ty) {
+                    columns.widen(ty);
+                }
+                let id = body.value(&operation.name, ty);
                 body.values.insert(v, id);
                 id
             })
@@ -281,9 +339,8 @@ impl Builder<'_> {
             None => Key::Value(value),
         };
         let surface = self.surface(key);
-        let access = if graph.is_replaced(value) { Access::Update } else { Access::Read };
         let ty = self.partition.surfaces[surface].ty.clone();
-        let input = body.input(surface, ty, access);
+        let input = body.input(surface, ty, Access::Read);
         let form = match key {
             Key::Table(_) => self.options.tables,
             _ if graph.is_parameter(value) => self.options.weights,
@@ -293,10 +350,13 @@ impl Builder<'_> {
             body.constants.push((input, surface));
         }
         // The host computes in what the function says.
-        let wanted = graph.function.ty(value).as_tensor().expect("a tensor").dtype;
-        let given = body.function.ty(input).as_tensor().expect("a tensor").dtype;
-        let id =
-            if unit == Unit::Host && given != wanted { body.cast(input, wanted) } else { input };
+        let id = match unit {
+            Unit::Host => {
+                let wanted = graph.function.ty(value).as_tensor().expect("a tensor").clone();
+                body.as_host_s(input, &wanted)
+            }
+            Unit::Accelerator => input,
+        };
         body.values.insert(value, id);
         id
     }
@@ -316,15 +376,18 @@ impl Builder<'_> {
                 let Some(&input) = body.inputs.get(&surface) else {
                     return Err(self.error(value, "the result is not made where its input is read"));
                 };
+                for connection in &mut body.connections {
+                    if connection.surface == surface {
+                        connection.access = Access::Update;
+                    }
+                }
                 let output = body.result(id);
                 pairs.push((output, body.function.value_name(input).to_owned()));
                 continue;
             }
             let surface = self.surface(Key::Value(value));
-            let dtype = self.partition.surfaces[surface].ty.dtype;
-            let made = body.function.ty(id).as_tensor().expect("a tensor").dtype;
-            if draft.unit == Unit::Host && dtype != made {
-                id = body.cast(id, dtype);
+            if draft.unit == Unit::Host {
+                id = body.as_surface_s(id, &self.partition.surfaces[surface].ty);
             }
             let port = body.result(id);
             body.connections.push(Connection { port, surface, access: Access::Write });

@@ -1,6 +1,6 @@
 //! Of which layer an operation is, and which unit runs it.
 
-use super::{PartitionOptions, Unit};
+use super::{PartitionOptions, Unit, WeightForm};
 use crate::{CompileError, CompileErrorKind};
 use orion_mil::op::Binary;
 use orion_mil::{Data, Function, Op, Type, ValueId, typed};
@@ -45,6 +45,8 @@ pub(super) struct Graph<'a> {
     /// Results that replace an input in place, and those inputs.
     pub(super) replaced: HashMap<ValueId, ValueId>,
     parameters: HashSet<ValueId>,
+    /// Whether constants of a weight file are the accelerator's too.
+    weights_are_given: bool,
 }
 
 impl<'a> Graph<'a> {
@@ -77,13 +79,14 @@ impl<'a> Graph<'a> {
             copied: Vec::with_capacity(count),
             replaced: replaced(function),
             parameters,
+            weights_are_given: options.weights == WeightForm::AsGiven,
         };
         for i in 0..count {
             let operands = graph.ops[i].operands();
             let origins = operands.iter().map(|&v| graph.origin(v));
             let origin = origins.max().unwrap_or(Origin::Constant);
             graph.origins.push(origin);
-            let group = graph.group(i, options.layers);
+            let group = graph.group(i, options);
             graph.groups.push(group);
         }
         graph.find_awaited();
@@ -174,10 +177,10 @@ impl<'a> Graph<'a> {
         operands.filter_map(|v| self.maker(v)).filter(|&m| self.origins[m] == Origin::Run)
     }
 
-    fn group(&self, i: usize, layers: &[String]) -> Group {
+    fn group(&self, i: usize, options: &PartitionOptions<'_>) -> Group {
         let Some(&output) = self.outputs(i).first() else { return Group::Outside };
         let name = self.function.value_name(output);
-        let group = named(name, layers);
+        let group = named(name, options);
         let mut sources: Vec<usize> = self.sources(i).collect();
         // Results have names of their own: they are made where the last of their operands is.
         if group == Group::Outside && self.function.body.results.contains(&output) {
@@ -247,10 +250,28 @@ impl<'a> Graph<'a> {
             && self.outputs(i).iter().all(read_by_convolutions)
     }
 
+    /// Whether an operation is a constant of a weight file that the accelerator has as well, or
+    /// another form of one.
+    pub(super) fn is_given_weight(&self, i: usize) -> bool {
+        let is_weight = |v: &ValueId| self.maker(*v).is_some_and(|m| self.is_given_weight(m));
+        match &self.ops[i] {
+            Op::Const(value) => self.weights_are_given && matches!(value.data, Data::Blob { .. }),
+            op @ (Op::Cast { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Constexpr(_)) => op.operands().iter().all(is_weight),
+            _ => false,
+        }
+    }
+
     /// Whether an operation is a product with a parameter: what is kept rather than computed
     /// again.
     pub(super) fn is_weight_product(&self, i: usize) -> bool {
-        let from_parameter = |v: ValueId| self.origin(v) == Origin::Parameter;
+        let from_parameter = |v: ValueId| {
+            self.origin(v) == Origin::Parameter
+                || self.maker(v).is_some_and(|m| self.is_given_weight(m))
+        };
         match &self.ops[i] {
             Op::Conv { weight, .. } | Op::Linear { weight, .. } => from_parameter(*weight),
             Op::Matmul { x, y, .. } => from_parameter(*x) || from_parameter(*y),
@@ -274,13 +295,13 @@ fn replaced(function: &Function) -> HashMap<ValueId, ValueId> {
 }
 
 /// What a value's name says.
-fn named(name: &str, layers: &[String]) -> Group {
+fn named(name: &str, options: &PartitionOptions<'_>) -> Group {
     let (rest, backward) = match name.strip_prefix("d_") {
         Some(rest) => (rest, true),
         None => (name, false),
     };
     let of = |layer: &String| rest.strip_prefix(layer.as_str()).is_some_and(|r| r.starts_with('_'));
-    match layers.iter().position(of) {
+    match options.layers.iter().position(of).map(|layer| layer / options.together.max(1)) {
         None => Group::Outside,
         Some(layer) if backward => Group::Backward(layer),
         Some(layer) => Group::Forward(layer),

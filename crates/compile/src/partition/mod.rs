@@ -18,7 +18,9 @@
 //! Parts never wait for each other in a circle, so any order in which each comes after what it
 //! reads is right.
 
+mod attention;
 mod build;
+mod columns;
 mod cut;
 mod groups;
 mod half;
@@ -27,6 +29,7 @@ mod norms;
 mod products;
 mod timeline;
 
+pub use attention::attention;
 pub use timeline::{Planned, Work};
 
 use crate::CompileError;
@@ -49,6 +52,9 @@ pub enum WeightForm {
     Inputs,
     /// As constants of a weight file, a program of its own for each layer and direction.
     Constants,
+    /// As the function has them, which names constants of a weight file at the same offsets. Where
+    /// the accelerator computes in fp16 its programs say that they are fp16 there.
+    AsGiven,
 }
 
 /// What to cut, and how.
@@ -56,6 +62,11 @@ pub enum WeightForm {
 pub struct PartitionOptions<'a> {
     /// Scopes of the layers, such as `layer0`.
     pub layers: &'a [String],
+    /// How many layers, one behind the other, go together as if they were one.
+    pub together: usize,
+    /// Columns that the last axis has of all that goes over the border, and how many it gets there:
+    /// the accelerator's parts compute the more, and what is in those added is of no use.
+    pub columns: Option<Columns>,
     /// The parameters: inputs that stay the same from one run to the next until they are trained.
     pub parameters: &'a [&'a str],
     /// What the accelerator computes in: `F16`, or `F32` to change nothing.
@@ -66,6 +77,15 @@ pub struct PartitionOptions<'a> {
     pub tables: WeightForm,
     /// Operations of layers that the accelerator does not take.
     pub on_host: &'a dyn Fn(&Function, &Operation) -> bool,
+}
+
+/// See [`PartitionOptions::columns`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// In the function.
+    pub given: usize,
+    /// At the accelerator; not fewer.
+    pub at_accelerator: usize,
 }
 
 /// What is in a surface.
@@ -171,14 +191,18 @@ impl Partition {
 ///
 /// # Errors
 /// - `InvalidProgram` when the function has operations without a meaning;
-/// - `NotSupported` when a result would have to be computed by the accelerator, or a result that
-///   replaces an input is made elsewhere than the input is read.
+/// - `NotSupported` when a result would have to be computed by the accelerator, a result that
+///   replaces an input is made elsewhere than the input is read, or columns are to be added to a
+///   part that does not compute each for itself.
 pub fn partition(
     function: &Function,
     options: &PartitionOptions<'_>,
 ) -> Result<Partition, CompileError> {
     let graph = groups::Graph::new(function, options)?;
     let draft = cut::cut(&graph);
+    if let Some(columns) = options.columns {
+        columns::check(&graph, columns)?;
+    }
     let needs = needs::needs(&graph, &draft);
     build::build(&graph, &draft, &needs, options)
 }

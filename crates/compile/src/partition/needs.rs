@@ -104,7 +104,8 @@ fn source(
     let maker = graph.maker(value).expect("an operation's value");
     let Some(made_by) = drafts.part_of[maker] else {
         // A weight has one table, whatever the shapes it is read in.
-        let in_part = graph.is_immediate(maker) || graph.is_kernel(maker);
+        let in_part =
+            graph.is_immediate(maker) || graph.is_kernel(maker) || graph.is_given_weight(maker);
         let on_accelerator = drafts.parts[part].unit == Unit::Accelerator;
         let is_constant = graph.origins[maker] == Origin::Constant;
         return if on_accelerator && is_constant && !in_part { Source::Table } else { Source::Own };

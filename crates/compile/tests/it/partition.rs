@@ -163,6 +163,8 @@ fn cut(
         function,
         &PartitionOptions {
             layers: &layers,
+            together: 1,
+            columns: None,
             parameters: &parameters,
             numbers,
             weights,

@@ -49,12 +49,20 @@ impl LoadedModel {
     /// The constants of programs for sequences of up to `positions` tokens: the parameters, kept
     /// as the model says, and tables.
     pub fn index(&self, positions: usize) -> WeightIndex {
+        self.index_with(positions, self.storage)
+    }
+
+    /// [`LoadedModel::index`] with the matrices of blocks kept in another way than the others.
+    pub fn index_with(&self, positions: usize, blocks: WeightStorage) -> WeightIndex {
         let mut index = WeightIndex::new();
         for ParameterSpec { name, decays, .. } in self.network.parameters() {
+            // Blocks are numbered, in the names of every family.
+            let in_block = name.split('.').any(|part| part.parse::<usize>().is_ok());
+            let storage = if in_block { blocks } else { self.storage };
             if let Some(tensor) = self.parameters.get(&name) {
-                index.insert_parameter(&name, tensor, decays, self.storage);
+                index.insert_parameter(&name, tensor, decays, storage);
             } else if let Some(matrix) = self.quantized.get(&name) {
-                index.insert_quantized(&name, matrix, self.storage);
+                index.insert_quantized(&name, matrix, storage);
             }
         }
         self.network.add_tables(&mut index, positions);

@@ -1,0 +1,123 @@
+//! Generating and evaluating on two devices.
+
+use crate::support::{Place, tiny_run};
+use orion_tensor::Tolerance;
+use serde_json::Value;
+
+/// What runs blocks, without a Mac: fp32 on the CPU, the model of a chip, and the client over the
+/// stand-in for the framework, each in both divisions of labour.
+const PAIRS: [&str; 6] = [
+    "cpu+cpu",
+    "cpu+cpu --split attention",
+    "ane-model:m4+cpu --split prefill",
+    "ane-model:m4+cpu --split attention",
+    "ane-stand-in:m4+cpu",
+    "ane-stand-in:m4+cpu --split attention",
+];
+
+fn text(place: &Place, rest: &str) -> String {
+    place.line(&format!("run run -p cat -n 40 --temp 0 {rest}")).succeeded()
+}
+
+#[test]
+fn texts_are_those_of_the_cpu() {
+    let place = tiny_run();
+    let expected = text(&place, "-d cpu");
+    for pair in PAIRS {
+        assert_eq!(text(&place, &format!("-d {pair}")), expected, "{pair}");
+    }
+    // The context of 64 tokens is left behind on the way.
+    let long = |device: &str| {
+        place.line(&format!("run run -p cat -n 100 --temp 0 -d {device}")).succeeded()
+    };
+    assert_eq!(long("ane-model:m4+cpu"), long("cpu"));
+}
+
+/// A process may compile so many programs: six prove the device when it is opened, and of the four
+/// others one is the two blocks of a prompt, or three are what lies between attention.
+#[test]
+fn few_programs_are_compiled() {
+    let place = tiny_run();
+    let expected = text(&place, "-d cpu");
+    for split in ["prefill", "attention"] {
+        let device = format!("-d ane-stand-in:m4:baked-recompile:10+cpu --split {split}");
+        assert_eq!(text(&place, &device), expected, "{split}");
+    }
+}
+
+#[test]
+fn what_runs_where_is_said_in_a_line() {
+    let place = tiny_run();
+    let said = |rest: &str| {
+        let ran = place.line(&format!("run run -p cat -n 5 --temp 0 -d {rest}"));
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stderr
+    };
+    let prefill = said("ane-model:m4+cpu");
+    assert!(prefill.contains("ane-model:m4 reads prompts, cpu looks up tokens"), "{prefill}");
+    let attention = said("ane-model:m4+cpu --split attention");
+    assert!(
+        attention.contains("ane-model:m4 computes norms, projections and MLPs, cpu attention"),
+        "{attention}"
+    );
+}
+
+#[test]
+fn several_prompts_and_json_are_those_of_the_cpu() {
+    let place = tiny_run();
+    place.write("prompts.txt", "the cat\nthe dog sat on the log and the cat sat on it too\na\n");
+    let rows = |device: &str| -> Vec<Value> {
+        let line = format!(
+            "run run -f prompts.txt --parallel 2 --format json --logprobs 1 -n 30 --temp 0 --stop \
+             never -d {device}"
+        );
+        let text = place.line(&line).succeeded();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let expected = rows("cpu");
+    let logprobs = |row: &Value| -> Vec<f64> {
+        let rows = row["logprobs"].as_array().unwrap();
+        rows.iter().map(|row| row["logprob"].as_f64().unwrap()).collect()
+    };
+    for pair in &PAIRS[..4] {
+        for (row, expected) in rows(pair).iter().zip(&expected) {
+            assert_eq!(
+                (&row["ids"], &row["text"]),
+                (&expected["ids"], &expected["text"]),
+                "{pair}"
+            );
+            Tolerance::F16Accum.check(&logprobs(row), &logprobs(expected)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn losses_are_those_of_the_cpu() {
+    let place = tiny_run();
+    let loss = |device: &str| -> f64 {
+        let line = format!("eval run --data tokens.bin --seq 32 --format json -d {device}");
+        let report: Value = serde_json::from_str(&place.line(&line).succeeded()).unwrap();
+        assert_eq!(report["device"], device.split(' ').next().unwrap());
+        report["loss"].as_f64().unwrap()
+    };
+    let expected = loss("cpu");
+    for pair in PAIRS {
+        Tolerance::F16Accum.check(&[loss(pair)], &[expected]).unwrap();
+    }
+}
+
+#[test]
+fn devices_that_cannot_run_a_model_together_are_refused() {
+    let place = tiny_run();
+    for (rest, expected, hint) in [
+        ("-d cpu --split attention", "`cpu` is one", "ane+cpu"),
+        ("-d ane-stand-in:m4", "cannot run a model alone", "-d ane-stand-in:m4+cpu"),
+        ("-d cpu+ane-model:m4", "cannot do what layers leave to the CPU", "DEVICE+cpu"),
+        ("-d gpu+cpu", "there is no device `gpu`", "devices are"),
+        ("-d ane-model:m99+cpu", "m99", "ane-model:CHIP"),
+    ] {
+        let ran = place.line(&format!("run run -p cat {rest}"));
+        assert_eq!(ran.code, 2, "{ran}");
+        assert!(ran.stderr.contains(expected) && ran.stderr.contains(hint), "{ran}");
+    }
+}
