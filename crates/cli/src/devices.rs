@@ -195,10 +195,19 @@ fn simd() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Linux says it in a file; other systems need a call that has no safe interface.
 fn memory_bytes() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// Memory that programs can have without others giving up theirs, where the system says.
+pub(crate) fn free_memory() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+/// Linux says it in a file; other systems need a call that has no safe interface.
+fn meminfo(key: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }

@@ -2,7 +2,7 @@
 //! Schedules, bias corrections and loss scales are inputs: what counts steps is outside.
 
 use orion_mil::op::{Binary, Reduction, Unary};
-use orion_mil::{Builder, Function, TensorType, ValueId};
+use orion_mil::{Builder, Function, Op, TensorType, ValueId};
 use orion_tensor::DType;
 
 /// A parameter to be trained.
@@ -31,6 +31,27 @@ pub struct AdamWConfig {
     pub clip: Option<f64>,
 }
 
+/// The inputs of shape `[1]` that rates are computed from.
+struct Rates {
+    learning_rate: ValueId,
+    beta1_correction: ValueId,
+    beta2_correction: ValueId,
+}
+
+impl Rates {
+    fn inputs(b: &mut Builder) -> Self {
+        Self {
+            learning_rate: number_input(b, "learning_rate"),
+            beta1_correction: number_input(b, "beta1_correction"),
+            beta2_correction: number_input(b, "beta2_correction"),
+        }
+    }
+}
+
+fn number_input(b: &mut Builder, name: &str) -> ValueId {
+    b.input(name, TensorType::new(DType::F32, &[1]))
+}
+
 /// One step of AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019) with
 /// clipping by global norm, over all parameters, in fp32, computed as PyTorch does.
 ///
@@ -48,50 +69,154 @@ pub struct AdamWConfig {
 pub fn adamw(parameters: &[ParameterSpec], config: &AdamWConfig) -> Function {
     let mut builder = Builder::new("main");
     let b = &mut builder;
-    let scalar = TensorType::new(DType::F32, &[1]);
-    let learning_rate = b.input("learning_rate", scalar.clone());
-    let beta1_correction = b.input("beta1_correction", scalar.clone());
-    let beta2_correction = b.input("beta2_correction", scalar.clone());
-    let gradient_scale = b.input("gradient_scale", scalar);
+    let rates = Rates::inputs(b);
+    let gradient_scale = number_input(b, "gradient_scale");
+    let inputs: Vec<[ValueId; 4]> = parameters.iter().map(|spec| state_inputs(b, spec)).collect();
 
-    let inputs: Vec<[ValueId; 4]> = parameters
-        .iter()
-        .map(|spec| {
-            ["", "_grad", "_m", "_v"].map(|suffix| {
-                let ty = TensorType::new(DType::F32, &spec.shape);
-                b.input(&format!("{}{suffix}", spec.name), ty)
-            })
-        })
-        .collect();
-
-    let norm = global_norm(b, inputs.iter().map(|[_, gradient, ..]| *gradient));
-    let norm = b.mul(norm, gradient_scale);
-    b.rename(norm, "gradient_norm");
-    // False for infinity and NaN.
-    let largest = b.number(norm, f64::from(f32::MAX));
-    let is_finite = b.binary(Binary::LessEqual, norm, largest);
+    let squares: Vec<ValueId> =
+        inputs.iter().map(|[_, gradient, ..]| sum_of_squares(b, *gradient)).collect();
+    let norm = global_norm(b, &squares, gradient_scale);
+    let is_finite = is_finite(b, norm);
     let finite = b.cast(is_finite, DType::F32);
     b.rename(finite, "finite");
+    let factor = factor(b, norm, gradient_scale, config);
+    let (mut results, pairs) = updates(b, parameters, &inputs, [factor, is_finite], &rates, config);
+    results.extend([norm, finite]);
+    in_place(builder, &results, &pairs)
+}
 
-    let factor = match config.clip {
-        None => gradient_scale,
-        Some(clip) => {
-            let above_zero = b.offset(norm, 1e-6);
-            let clip = b.number(norm, clip);
-            let ratio = b.div(clip, above_zero);
-            let one = b.number(norm, 1.0);
-            let ratio = b.binary(Binary::Minimum, ratio, one);
-            b.mul(gradient_scale, ratio)
-        }
+/// The first of three programs that do together what [`adamw`] does, to the bit, for gradients
+/// that are not all there at one time: sums of squares.
+///
+/// Inputs: `{p}_grad` of each parameter. Results: `{p}_square` `[1]`.
+///
+/// # Panics
+/// When two inputs would have one name.
+pub fn adamw_squares(parameters: &[ParameterSpec]) -> Function {
+    let mut builder = Builder::new("main");
+    let b = &mut builder;
+    let squares: Vec<ValueId> = parameters
+        .iter()
+        .map(|spec| {
+            let ty = TensorType::new(DType::F32, &spec.shape);
+            let gradient = b.input(&format!("{}_grad", spec.name), ty);
+            let square = sum_of_squares(b, gradient);
+            b.rename(square, &format!("{}_square", spec.name));
+            square
+        })
+        .collect();
+    builder.finish(&squares)
+}
+
+/// The second one, after [`adamw_squares`] of all parameters: how long the gradient is.
+///
+/// Inputs: `{p}_square` of each parameter in the order of [`adamw`], and `gradient_scale`. Results
+/// of shape `[1]`: `gradient_norm`, and `gradient_factor`, which gradients are to be multiplied by.
+///
+/// # Panics
+/// When two inputs would have one name.
+pub fn adamw_norm(parameters: &[ParameterSpec], config: &AdamWConfig) -> Function {
+    let mut builder = Builder::new("main");
+    let b = &mut builder;
+    let squares: Vec<ValueId> =
+        parameters.iter().map(|spec| number_input(b, &format!("{}_square", spec.name))).collect();
+    let gradient_scale = number_input(b, "gradient_scale");
+    let norm = global_norm(b, &squares, gradient_scale);
+    let mut factor = factor(b, norm, gradient_scale, config);
+    if factor == gradient_scale {
+        // A result has a memory of its own.
+        factor = b.push(&Op::Identity { x: factor });
+    }
+    b.rename(factor, "gradient_factor");
+    builder.finish(&[norm, factor])
+}
+
+/// The third one, after [`adamw_norm`]: next values of some of the parameters.
+///
+/// Inputs and results: those of [`adamw`], with `gradient_norm` and `gradient_factor` in the place
+/// of `gradient_scale`.
+///
+/// # Panics
+/// When two inputs would have one name.
+pub fn adamw_update(parameters: &[ParameterSpec], config: &AdamWConfig) -> Function {
+    let mut builder = Builder::new("main");
+    let b = &mut builder;
+    let rates = Rates::inputs(b);
+    let [norm, factor] = ["gradient_norm", "gradient_factor"].map(|name| number_input(b, name));
+    let inputs: Vec<[ValueId; 4]> = parameters.iter().map(|spec| state_inputs(b, spec)).collect();
+    let is_finite = is_finite(b, norm);
+    let (results, pairs) = updates(b, parameters, &inputs, [factor, is_finite], &rates, config);
+    in_place(builder, &results, &pairs)
+}
+
+/// A parameter, its gradient and its moments.
+fn state_inputs(b: &mut Builder, spec: &ParameterSpec) -> [ValueId; 4] {
+    ["", "_grad", "_m", "_v"].map(|suffix| {
+        let ty = TensorType::new(DType::F32, &spec.shape);
+        b.input(&format!("{}{suffix}", spec.name), ty)
+    })
+}
+
+/// `Σ g²` over all elements, `[1]`.
+fn sum_of_squares(b: &mut Builder, gradient: ValueId) -> ValueId {
+    let axes: Vec<usize> = (0..b.shape(gradient).len()).collect();
+    let square = if axes.is_empty() {
+        b.unary(Unary::Square, gradient)
+    } else {
+        b.reduce(Reduction::SumSquare, gradient, &axes, false)
     };
-    let keep = b.scale(learning_rate, -config.weight_decay);
+    b.reshape(square, &[1])
+}
+
+/// The root of the sum of these, times the scale; called `gradient_norm`.
+fn global_norm(b: &mut Builder, squares: &[ValueId], gradient_scale: ValueId) -> ValueId {
+    let total = squares.iter().copied().reduce(|total, square| b.add(total, square));
+    let total = total.unwrap_or_else(|| b.fill(DType::F32, &[1], 0.0));
+    let norm = b.unary(Unary::Sqrt, total);
+    let norm = b.mul(norm, gradient_scale);
+    b.rename(norm, "gradient_norm");
+    norm
+}
+
+/// False for infinity and NaN.
+fn is_finite(b: &mut Builder, norm: ValueId) -> ValueId {
+    let largest = b.number(norm, f64::from(f32::MAX));
+    b.binary(Binary::LessEqual, norm, largest)
+}
+
+/// What gradients are multiplied by: the scale, and less where they are too long.
+fn factor(
+    b: &mut Builder,
+    norm: ValueId,
+    gradient_scale: ValueId,
+    config: &AdamWConfig,
+) -> ValueId {
+    let Some(clip) = config.clip else { return gradient_scale };
+    let above_zero = b.offset(norm, 1e-6);
+    let clip = b.number(norm, clip);
+    let ratio = b.div(clip, above_zero);
+    let one = b.number(norm, 1.0);
+    let ratio = b.binary(Binary::Minimum, ratio, one);
+    b.mul(gradient_scale, ratio)
+}
+
+/// The next values of parameters and moments, and which input each replaces.
+fn updates(
+    b: &mut Builder,
+    parameters: &[ParameterSpec],
+    inputs: &[[ValueId; 4]],
+    [factor, is_finite]: [ValueId; 2],
+    rates: &Rates,
+    config: &AdamWConfig,
+) -> (Vec<ValueId>, Vec<(String, String)>) {
+    let keep = b.scale(rates.learning_rate, -config.weight_decay);
     let keep = b.offset(keep, 1.0);
-    let step_size = b.div(learning_rate, beta1_correction);
-    let correction = b.unary(Unary::Rsqrt { epsilon: 0.0 }, beta2_correction);
+    let step_size = b.div(rates.learning_rate, rates.beta1_correction);
+    let correction = b.unary(Unary::Rsqrt { epsilon: 0.0 }, rates.beta2_correction);
 
     let mut results = Vec::with_capacity(3 * parameters.len() + 2);
     let mut pairs = Vec::with_capacity(3 * parameters.len());
-    for (spec, [parameter, gradient, m, v]) in parameters.iter().zip(inputs) {
+    for (spec, &[parameter, gradient, m, v]) in parameters.iter().zip(inputs) {
         let gradient = b.mul(gradient, factor);
         let change = b.sub(gradient, m);
         let change = b.scale(change, 1.0 - config.beta1);
@@ -119,25 +244,11 @@ pub fn adamw(parameters: &[ParameterSpec], config: &AdamWConfig) -> Function {
             pairs.push((format!("{name}_next"), name));
         }
     }
-    results.extend([norm, finite]);
-    let mut function = builder.finish(&results);
-    function.set_in_place(pairs.iter().map(|(next, name)| (next.as_str(), name.as_str())));
-    function
+    (results, pairs)
 }
 
-/// `√Σ g²` over all elements of all gradients, `[1]`.
-fn global_norm(b: &mut Builder, gradients: impl Iterator<Item = ValueId>) -> ValueId {
-    let mut total = None;
-    for gradient in gradients {
-        let axes: Vec<usize> = (0..b.shape(gradient).len()).collect();
-        let square = if axes.is_empty() {
-            b.unary(Unary::Square, gradient)
-        } else {
-            b.reduce(Reduction::SumSquare, gradient, &axes, false)
-        };
-        let square = b.reshape(square, &[1]);
-        total = Some(total.map_or(square, |total| b.add(total, square)));
-    }
-    let total = total.unwrap_or_else(|| b.fill(DType::F32, &[1], 0.0));
-    b.unary(Unary::Sqrt, total)
+fn in_place(builder: Builder, results: &[ValueId], pairs: &[(String, String)]) -> Function {
+    let mut function = builder.finish(results);
+    function.set_in_place(pairs.iter().map(|(next, name)| (next.as_str(), name.as_str())));
+    function
 }

@@ -1,14 +1,17 @@
 //! Forward and backward on two devices: an accelerator computes the layers, the host everything
 //! else, at the same time where one does not wait for the other.
 
+use crate::OptimizerSection;
 use crate::divided::SharedPrograms;
-use crate::programs::gradient_partition;
-use orion_compile::partition::{Access, Part, Partition, Role, Unit, WeightForm, Work};
+use crate::programs::{adamw_parameters, adamw_settings, gradient_partition};
+use orion_compile::partition::{
+    Access, Attached, Occasion, Part, PartSurface, Partition, Role, Unit, WeightForm, Work,
+};
 use orion_mil::{Program, WEIGHT_FILE, Weights};
-use orion_models::{Network, WeightIndex};
+use orion_models::{Network, ParameterSpec, WeightIndex};
 use orion_runtime::{
     Action, Bindings, Bound, Device, Error, ErrorKind, Executable, Lane, Layout, NumericEvents,
-    RunFigures, Schedule, Signature, Surface, Task,
+    Port, PortKind, RunFigures, Schedule, Signature, Span, Surface, Task,
 };
 use orion_tensor::{DType, f16};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -69,9 +72,13 @@ pub struct PartSpan {
 
 /// The gradient program of a network in parts; an executable with the same ports.
 ///
-/// Surfaces between parts are kept from one run to the next. What the accelerator reads of
-/// parameters is brought up to date in the run after [`LayerSchedule::parameters_changed`], by
-/// the host, layer by layer, while the accelerator is at work on the layers before.
+/// Surfaces between parts are kept from one run to the next.
+///
+/// With an optimizer ([`LayerSchedule::with_update`]) the norm of the gradient is found in the
+/// last micro-batch of a step, layer by layer, and the update is put off to the first one of the
+/// step after: the host updates and stages the parameters of a layer while the accelerator is at
+/// work on the layers before. Who wants to see parameters asks for
+/// [`LayerSchedule::finish_update`] first.
 pub struct LayerSchedule {
     host: Arc<dyn Device>,
     accelerator: Accelerator,
@@ -81,9 +88,15 @@ pub struct LayerSchedule {
     /// By position in the partition's surfaces: memory of our own, or the name of a port.
     memory: Vec<Memory>,
     prepared: Option<Prepared>,
+    /// Parameters, their gradients and moments, as far as an update needs them bound.
+    update_signature: Signature,
+    /// Whether gradients are added to.
+    accumulates: bool,
+    /// Whether the accelerator has the parameters as they are.
     is_current: bool,
     /// Where the accelerator's programs come from when they have the weights of the whole.
     shared: Option<SharedPrograms>,
+    update: Update,
     began: Instant,
     spans: Vec<PartSpan>,
 }
@@ -93,12 +106,23 @@ enum Memory {
     Port(String),
 }
 
+/// How far an update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Update {
+    /// Every parameter has it.
+    Done,
+    /// No parameter has it.
+    Due,
+    /// It is being made, or was when something failed.
+    Begun,
+}
+
 /// What is compiled.
 struct Prepared {
     lanes: [Lane; 2],
-    /// With new parameters, and with the same as before.
-    renewed: Planned,
-    unchanged: Planned,
+    /// What is done with each part, by its name.
+    tasks: HashMap<(Work, String), Task>,
+    schedules: HashMap<Occasion, Planned>,
 }
 
 /// A schedule and what its tasks are.
@@ -144,28 +168,13 @@ impl LayerSchedule {
     ) -> Result<Self, Error> {
         let name = pair_name(&accelerator, &*host);
         let signature = Signature::dense(&program.functions[0], &name)?;
-        let port_of = |s: &orion_compile::partition::PartSurface| match s.role {
-            Role::Input | Role::Result => signature.port(&s.name).is_some().then(|| s.name.clone()),
-            Role::Staged | Role::Table | Role::Inner => None,
-        };
         let accelerated = partition.parts.iter().filter(|part| part.unit == Unit::Accelerator);
-        let shared: HashSet<usize> =
+        let seen: HashSet<usize> =
             accelerated.flat_map(|part| part.ports.iter().map(|c| c.surface)).collect();
-        let memory = partition
-            .surfaces
-            .iter()
-            .enumerate()
+        let surfaces = partition.surfaces.iter().enumerate();
+        let memory = surfaces
             .map(|(i, s)| {
-                if let Some(port) = port_of(s) {
-                    return Ok(Memory::Port(port));
-                }
-                let shape = s.ty.shape().expect("parts are of known shapes");
-                let layout = Layout::dense(s.ty.dtype, &shape);
-                let surface = match shared.contains(&i) {
-                    true => accelerator.device.surface(&layout)?,
-                    false => Surface::zeros(layout),
-                };
-                Ok(Memory::Own(surface))
+                Memory::of(s, &signature, seen.contains(&i).then_some(&*accelerator.device))
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self {
@@ -176,16 +185,181 @@ impl LayerSchedule {
             partition,
             memory,
             prepared: None,
+            update_signature: Signature::default(),
+            accumulates: false,
             is_current: true,
             shared,
+            update: Update::Done,
             began: Instant::now(),
             spans: Vec::new(),
         })
     }
 
-    /// Says that parameters are others than in the run before.
-    pub fn parameters_changed(&mut self) {
+    /// Adds AdamW over what is trained. Then parameters and gradients are bound to be updated, and
+    /// so are moments, as `{p}_m` and `{p}_v`; `accumulates` says whether the gradient program
+    /// adds.
+    ///
+    /// # Errors
+    /// When the optimizer's programs cannot be written, which is a bug.
+    pub fn with_update(
+        mut self,
+        trained: &[ParameterSpec],
+        optimizer: &OptimizerSection,
+        accumulates: bool,
+    ) -> Result<Self, Error> {
+        let parameters = adamw_parameters(trained);
+        let name = format!("{}+{}", self.accelerator_name(), self.host.name());
+        let config = adamw_settings(optimizer);
+        self.partition = self.partition.with_update(&parameters, &config).map_err(|e| {
+            Error::new(ErrorKind::Unsupported, &name, format!("the update cannot be divided: {e}"))
+        })?;
+        for spec in &parameters {
+            for suffix in ["", "_grad", "_m", "_v"] {
+                let name = format!("{}{suffix}", spec.name);
+                let (kind, layout) =
+                    (PortKind::Update { output: None }, Layout::dense(DType::F32, &spec.shape));
+                self.signature.ports.retain(|port| port.name != name);
+                let port = Port { name, kind, layout };
+                self.update_signature.ports.push(port.clone());
+                self.signature.ports.push(port);
+            }
+        }
+        let added = &self.partition.surfaces[self.memory.len()..];
+        let added: Vec<Memory> = added
+            .iter()
+            .map(|s| Memory::of(s, &self.signature, None))
+            .collect::<Result<_, Error>>()?;
+        self.memory.extend(added);
+        self.accumulates = accumulates;
+        Ok(self)
+    }
+
+    /// Runs one micro-batch of a step. In the first one gradients of the step before are no longer
+    /// wanted, and the update that is due is made; in the last one the norm is found, of gradients
+    /// times `gradient_scale`.
+    ///
+    /// # Errors
+    /// Those of both devices. If an update had been due, parameters then are of no step.
+    pub fn run_micro_batch(
+        &mut self,
+        bindings: &mut Bindings<'_>,
+        [is_first, is_last]: [bool; 2],
+        gradient_scale: f64,
+    ) -> Result<(), Error> {
+        self.set("gradient_scale", gradient_scale);
+        let update = self.update != Update::Done;
+        self.run_on(
+            bindings,
+            Occasion {
+                new_parameters: !self.is_current,
+                update,
+                clear: is_first && self.accumulates,
+                measure: is_last,
+            },
+        )
+    }
+
+    /// The norm that the last micro-batch found; not finite where a gradient is not.
+    pub fn gradient_norm(&self) -> f64 {
+        f64::from(self.number("gradient_norm").elements::<f32>()[0])
+    }
+
+    /// Has the gradients that were measured last applied before parameters are read again.
+    pub fn update_later(&mut self, learning_rate: f64, [beta1, beta2]: [f64; 2]) {
+        self.set("learning_rate", learning_rate);
+        self.set("beta1_correction", beta1);
+        self.set("beta2_correction", beta2);
+        self.update = Update::Due;
+    }
+
+    /// Whether a run may make the update of the step before. Where programs are compiled again with
+    /// new parameters it may not: compilations may run out in the middle, after which the step
+    /// before has to be whole.
+    pub fn overlaps_update(&self) -> bool {
+        self.accelerator.weights == WeightForm::Inputs
+    }
+
+    /// Whether parameters are not yet what the last step makes of them.
+    pub fn is_update_due(&self) -> bool {
+        self.update != Update::Done
+    }
+
+    /// Makes an update that is due, without a run. Bindings need to have parameters, gradients and
+    /// moments.
+    ///
+    /// # Errors
+    /// Those of the host; and when something failed in the middle of an update.
+    pub fn finish_update(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
+        let (Update::Due, Some(optimizer)) = (self.update_state()?, &self.partition.update) else {
+            return Ok(());
+        };
+        let prepared = self.prepared.as_mut().expect("gradients were computed before");
+        let mut tasks = Tasks::default();
+        for Attached { part, .. } in &optimizer.updates {
+            tasks.add(prepared.tasks[&(Work::Update, part.name.clone())].clone(), Work::Update);
+        }
+        let planned = tasks.planned(&prepared.lanes);
+        self.update = Update::Begun;
+        let nothing = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let surfaces = bound(&mut self.memory, bindings, &self.update_signature, &nothing)?;
+        self.began = Instant::now();
+        let spans = planned.schedule.run(&mut prepared.lanes, surfaces)?;
+        self.spans = planned.spans(spans);
+        self.update = Update::Done;
         self.is_current = false;
+        Ok(())
+    }
+
+    fn update_state(&self) -> Result<Update, Error> {
+        if self.update == Update::Begun {
+            let name = format!("{}+{}", self.accelerator_name(), self.host.name());
+            let message = "an update was cut off: parameters are of no step";
+            return Err(Error::new(ErrorKind::Execution, &name, message));
+        }
+        Ok(self.update)
+    }
+
+    fn number(&self, name: &str) -> &Surface {
+        let named = self.partition.surfaces.iter().position(|s| s.name == name);
+        match named.map(|i| &self.memory[i]) {
+            Some(Memory::Own(surface)) => surface,
+            _ => panic!("`{name}` is a number of the optimizer"),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: f64) {
+        let named = self.partition.surfaces.iter().position(|s| s.name == name);
+        match named.map(|i| &mut self.memory[i]) {
+            Some(Memory::Own(surface)) => surface.elements_mut::<f32>()[0] = value as f32,
+            _ => panic!("`{name}` is a number of the optimizer"),
+        }
+    }
+
+    fn run_on(&mut self, bindings: &mut Bindings<'_>, occasion: Occasion) -> Result<(), Error> {
+        self.update_state()?;
+        if self.prepared.is_none() {
+            self.prepare(bindings)?;
+        }
+        let occasion = Occasion { new_parameters: !self.is_current, ..occasion };
+        let Prepared { lanes, tasks, schedules } = self.prepared.as_mut().expect("it was prepared");
+        let planned = schedules.entry(occasion).or_insert_with(|| {
+            let mut planned = Tasks::default();
+            for (work, part) in self.partition.sequence(occasion) {
+                planned.add(tasks[&(work, part.name.clone())].clone(), work);
+            }
+            planned.planned(&*lanes)
+        });
+        let nothing = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let surfaces = bound(&mut self.memory, bindings, &self.signature, &nothing)?;
+        if occasion.update {
+            self.update = Update::Begun;
+        }
+        self.began = Instant::now();
+        let spans = planned.schedule.run(lanes, surfaces)?;
+        self.spans = planned.spans(spans);
+        self.update = Update::Done;
+        self.is_current = self.shared.is_none() || self.partition.staging.is_empty();
+        Ok(())
     }
 
     /// The name of the device that computes layers.
@@ -246,11 +420,17 @@ impl LayerSchedule {
             .map(|part| compiler.task(part, &*self.host, &self.tables))
             .collect::<Result<_, _>>()?;
         let schedule = Schedule::new(first, &compiler.lanes);
-        schedule.run(&mut compiler.lanes, bound(&mut self.memory, bindings, &self.signature)?)?;
+        let nothing = Surface::zeros(Layout::dense(DType::F32, &[1]));
+        let surfaces = bound(&mut self.memory, bindings, &self.signature, &nothing)?;
+        schedule.run(&mut compiler.lanes, surfaces)?;
 
-        let mut renewed = Tasks::default();
-        for (work, part) in parts.sequence(true) {
-            let known = renewed.runs.get(&part.name).cloned();
+        let everything =
+            Occasion { new_parameters: true, update: true, clear: self.accumulates, measure: true };
+        // Runs by the names of parts, and everything.
+        let mut runs: HashMap<&str, Task> = HashMap::new();
+        let mut tasks = HashMap::new();
+        for (work, part) in parts.sequence(everything) {
+            let known = runs.get(&*part.name).cloned();
             let task = match (known, part.unit) {
                 (Some(known), _) => known,
                 (None, Unit::Host) => compiler.task(part, &*self.host, &self.tables)?,
@@ -258,29 +438,24 @@ impl LayerSchedule {
                     compiler.shared_task(part, shared)?
                 }
                 (None, Unit::Accelerator) => {
-                    let surfaces = bound(&mut self.memory, bindings, &self.signature)?;
+                    let surfaces = bound(&mut self.memory, bindings, &self.signature, &nothing)?;
                     let weights = constants(part, &surfaces);
                     compiler.task(part, &*self.accelerator.device, &weights)?
                 }
             };
-            renewed.runs.insert(part.name.clone(), task.clone());
+            runs.insert(&part.name, task.clone());
             let task = match work {
-                Work::Run | Work::Stage => task,
                 Work::Renew => {
                     let constants = part.constants.iter().map(|c| (c.offset, c.surface)).collect();
                     let name = format!("weights of {}", part.name);
                     Task { name, action: Action::UpdateWeights(constants), ..task }
                 }
+                _ => task,
             };
-            renewed.add(task, work);
-        }
-        let mut unchanged = Tasks::default();
-        for (work, part) in parts.sequence(false) {
-            unchanged.add(renewed.runs[&part.name].clone(), work);
+            tasks.insert((work, part.name.clone()), task);
         }
         let lanes = compiler.lanes;
-        let (renewed, unchanged) = (renewed.planned(&lanes), unchanged.planned(&lanes));
-        self.prepared = Some(Prepared { lanes, renewed, unchanged });
+        self.prepared = Some(Prepared { lanes, tasks, schedules: HashMap::new() });
         self.is_current = true;
         Ok(())
     }
@@ -291,11 +466,33 @@ fn pair_name(accelerator: &Accelerator, host: &dyn Device) -> String {
     format!("{}+{}", accelerator.device.name(), host.name())
 }
 
-/// All memory of a partition for one run.
+impl Memory {
+    /// Memory for a surface that is no port, of the accelerator where that sees it.
+    fn of(
+        surface: &PartSurface,
+        signature: &Signature,
+        accelerator: Option<&dyn Device>,
+    ) -> Result<Self, Error> {
+        let is_port = matches!(surface.role, Role::Input | Role::Result);
+        if is_port && signature.port(&surface.name).is_some() {
+            return Ok(Self::Port(surface.name.clone()));
+        }
+        let shape = surface.ty.shape().expect("parts are of known shapes");
+        let layout = Layout::dense(surface.ty.dtype, &shape);
+        Ok(Self::Own(match accelerator {
+            Some(device) => device.surface(&layout)?,
+            None => Surface::zeros(layout),
+        }))
+    }
+}
+
+/// All memory of a partition for one run; `nothing` stands for ports that are not of the
+/// signature.
 fn bound<'a>(
     memory: &'a mut [Memory],
     bindings: &'a mut Bindings<'_>,
     signature: &Signature,
+    nothing: &'a Surface,
 ) -> Result<Vec<Bound<'a>>, Error> {
     let ordered = bindings.matched(signature, "two devices")?;
     let names = signature.ports.iter().map(|p| p.name.as_str());
@@ -313,7 +510,7 @@ fn bound<'a>(
         .iter_mut()
         .map(|memory| match memory {
             Memory::Own(surface) => Bound::Write(surface),
-            Memory::Port(name) => ports.remove(name.as_str()).expect("a surface for each port"),
+            Memory::Port(name) => ports.remove(name.as_str()).unwrap_or(Bound::Read(nothing)),
         })
         .collect())
 }
@@ -333,8 +530,6 @@ fn constants(part: &Part, surfaces: &[Bound<'_>]) -> Weights {
 struct Tasks {
     tasks: Vec<Task>,
     work: Vec<Work>,
-    /// Runs of parts, by their names.
-    runs: HashMap<String, Task>,
 }
 
 impl Tasks {
@@ -345,6 +540,26 @@ impl Tasks {
 
     fn planned(self, lanes: &[Lane]) -> Planned {
         Planned { schedule: Schedule::new(self.tasks, lanes), work: self.work }
+    }
+}
+
+impl Planned {
+    fn spans(&self, spans: Vec<Span>) -> Vec<PartSpan> {
+        let tasks = self.schedule.tasks();
+        let spans = spans.into_iter().map(|span| {
+            let task = &tasks[span.task];
+            let unit = if task.lane == HOST { Unit::Host } else { Unit::Accelerator };
+            PartSpan {
+                name: task.name.clone(),
+                unit,
+                work: self.work[span.task],
+                begin: span.begin,
+                end: span.end,
+                events: span.events,
+                figures: span.figures,
+            }
+        });
+        spans.collect()
     }
 }
 
@@ -400,34 +615,7 @@ impl Executable for LayerSchedule {
     /// # Errors
     /// Those of both devices. Gradients may then hold anything; parameters are only read.
     fn run(&mut self, bindings: &mut Bindings<'_>) -> Result<(), Error> {
-        if self.prepared.is_none() {
-            self.prepare(bindings)?;
-        }
-        let prepared = self.prepared.as_mut().expect("it was prepared");
-        let Prepared { lanes, renewed, unchanged } = prepared;
-        let planned = if self.is_current { unchanged } else { renewed };
-        let surfaces = bound(&mut self.memory, bindings, &self.signature)?;
-        self.began = Instant::now();
-        let spans = planned.schedule.run(lanes, surfaces)?;
-        self.is_current = self.shared.is_none() || self.partition.staging.is_empty();
-        let tasks = planned.schedule.tasks();
-        self.spans = spans
-            .into_iter()
-            .map(|span| {
-                let task = &tasks[span.task];
-                let unit = if task.lane == HOST { Unit::Host } else { Unit::Accelerator };
-                PartSpan {
-                    name: task.name.clone(),
-                    unit,
-                    work: planned.work[span.task],
-                    begin: span.begin,
-                    end: span.end,
-                    events: span.events,
-                    figures: span.figures,
-                }
-            })
-            .collect();
-        Ok(())
+        self.run_on(bindings, Occasion::default())
     }
 
     /// Tables are constants of this program, and do not change.

@@ -3,7 +3,7 @@
 use crate::Random;
 use crate::checkpoint::{first_moment_name, second_moment_name};
 use orion_models::{Initialization, Network, ParameterSpec, program_name};
-use orion_runtime::{Layout, Surface};
+use orion_runtime::{Bindings, Layout, Surface};
 use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 
@@ -56,6 +56,17 @@ impl Parameter {
             },
             spec,
         }
+    }
+}
+
+impl Parameter {
+    /// Binds everything that an update reads and writes.
+    pub(crate) fn bind_update<'a>(&'a mut self, bindings: &mut Bindings<'a>) {
+        bindings
+            .update(&self.names.value, &mut self.value)
+            .update(&self.names.gradient, &mut self.gradient)
+            .update(&self.names.first_moment, &mut self.first_moment)
+            .update(&self.names.second_moment, &mut self.second_moment);
     }
 }
 

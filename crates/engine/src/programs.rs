@@ -168,22 +168,28 @@ pub fn update_source(
     trained: &[orion_models::ParameterSpec],
     optimizer: &OptimizerSection,
 ) -> Program {
-    let parameters: Vec<ParameterSpec> = trained
-        .iter()
-        .map(|p| ParameterSpec {
-            name: program_name(&p.name),
-            shape: p.shape.clone(),
-            weight_decay: p.decays,
-        })
-        .collect();
-    let config = AdamWConfig {
+    Program::with_function(adamw(&adamw_parameters(trained), &adamw_settings(optimizer)))
+}
+
+/// Parameters as the optimizer's programs take them.
+pub fn adamw_parameters(trained: &[orion_models::ParameterSpec]) -> Vec<ParameterSpec> {
+    let specs = trained.iter().map(|p| ParameterSpec {
+        name: program_name(&p.name),
+        shape: p.shape.clone(),
+        weight_decay: p.decays,
+    });
+    specs.collect()
+}
+
+/// The constants of the optimizer's programs.
+pub fn adamw_settings(optimizer: &OptimizerSection) -> AdamWConfig {
+    AdamWConfig {
         beta1: optimizer.beta1,
         beta2: optimizer.beta2,
         epsilon: optimizer.eps,
         weight_decay: optimizer.weight_decay,
         clip: (optimizer.clip > 0.0).then_some(optimizer.clip),
-    };
-    Program::with_function(adamw(&parameters, &config))
+    }
 }
 
 /// [`update_source`], optimized.

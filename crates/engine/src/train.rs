@@ -233,6 +233,7 @@ impl Trainer {
     }
 
     fn save(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<()> {
+        self.finish_update()?;
         let mut moments = BTreeMap::new();
         for p in &self.parameters {
             moments.insert(first_moment_name(&p.spec.name), p.first_moment.to_tensor());

@@ -2,7 +2,9 @@
 
 mod runs;
 
-use orion_engine::{ConfigLayers, ErrorKind, Event, Random, TrainConfig, Trainer, load_model};
+use orion_engine::{
+    Accelerator, ConfigLayers, ErrorKind, Event, Random, TrainConfig, Trainer, load_model,
+};
 use orion_tokenizer::Tokenizer;
 use runs::{cpu, losses, run_until};
 use std::fs;
@@ -80,6 +82,45 @@ fn interrupted_runs_resume_bit_for_bit() {
         assert_eq!(run_until(&mut resumed, 0).step, 12);
         assert_eq!(weights(&run), weights(&whole), "stopped at {stop}");
         assert_eq!(losses(&run), losses(&whole), "stopped at {stop}");
+    }
+}
+
+/// The update of a step is made beside the forward pass of the next one, or before whatever asks
+/// for weights. Either way gives the same bits, and so does stopping and going on.
+#[test]
+fn an_update_that_is_put_off_is_the_same_update() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let train = |name: &str, accumulated: &str, every: &str, stops: &[u64]| {
+        let run = directory.join(format!("{name} {accumulated}"));
+        let seldom =
+            [("checkpoint.every", every), ("eval.every", "0"), ("train.grad_accum", accumulated)];
+        let config = tiny(directory, &seldom);
+        let accelerator = || Accelerator::plain(cpu());
+        let mut trainer = Trainer::new(config.clone(), &run, cpu()).unwrap();
+        for &stop in stops {
+            trainer.use_accelerator(accelerator()).unwrap();
+            assert!(run_until(&mut trainer, stop).interrupted);
+            trainer = Trainer::resume(config.clone(), &run, cpu()).unwrap();
+        }
+        trainer.use_accelerator(accelerator()).unwrap();
+        run_until(&mut trainer, 0);
+        let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let metrics: Vec<[String; 3]> = metrics
+            .lines()
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                ["loss", "grad_norm", "eval_loss"].map(|key| line[key].to_string())
+            })
+            .collect();
+        (weights(&run), metrics)
+    };
+    for accumulated in ["1", "3"] {
+        let put_off = train("put off", accumulated, "0", &[]);
+        let at_once = train("at once", accumulated, "1", &[]);
+        assert!(put_off == at_once, "{accumulated} micro-batches");
+        let stopped = train("stopped", accumulated, "0", &[7, 9]);
+        assert!(put_off == stopped, "{accumulated} micro-batches, stopped");
     }
 }
 

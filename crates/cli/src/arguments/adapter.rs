@@ -63,7 +63,8 @@ pub(crate) struct Finetune {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
 
-    /// Write when things run to a file that Perfetto opens, one track a device
+    /// Write when things run to a file that Perfetto opens, one track a device; with --resume the
+    /// file that is there goes on
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 

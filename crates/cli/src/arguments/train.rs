@@ -28,7 +28,8 @@ pub(crate) struct Train {
     #[arg(long, value_name = "FILE")]
     pub(crate) eval_data: Option<PathBuf>,
 
-    /// Write when things run to a file that Perfetto opens, one track a device
+    /// Write when things run to a file that Perfetto opens, one track a device; with --resume the
+    /// file that is there goes on
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 

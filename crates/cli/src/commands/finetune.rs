@@ -1,6 +1,6 @@
 //! Training an adapter: `train` with other defaults and a model that stays as it is.
 
-use super::train::{LOSS_SCALE, Paths, Session, absolute_text, add_file, finish, products};
+use super::train::{LOSS_SCALE, Paths, Session, absolute_text, add_file, finish};
 use crate::arguments::Finetune;
 use crate::devices::two;
 use crate::exit::Exit;
@@ -18,7 +18,7 @@ pub(crate) fn finetune(arguments: &Finetune, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let devices = two::devices(&arguments.device, products(&config), arguments.trace.is_some())?;
+    let devices = two::devices(&arguments.device, &config, arguments.trace.is_some())?;
     let device = devices.host.clone();
     let (trainer, directory) = match &arguments.resume {
         Some(directory) => {

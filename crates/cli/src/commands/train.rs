@@ -1,13 +1,13 @@
 use crate::arguments::{Recipe, Train, TrainDeviceChoice};
 use crate::devices::two::TrainDevices;
-use crate::devices::{Products, two};
+use crate::devices::{free_memory, two};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
 use orion_engine::{
-    Arithmetic, ConfigLayers, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, load_model,
+    ConfigLayers, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, load_model,
     network_of_preset,
 };
 use std::path::Path;
@@ -23,7 +23,8 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         printer.data(config.to_documented_toml())?;
         return Ok(Exit::Success);
     }
-    let devices = two::devices(&arguments.device, products(&config), arguments.trace.is_some())?;
+    check_memory(&config, &arguments.device)?;
+    let devices = two::devices(&arguments.device, &config, arguments.trace.is_some())?;
     let device = devices.host.clone();
     let (trainer, directory) = match (&arguments.resume, &arguments.out) {
         (Some(directory), _) => {
@@ -50,6 +51,26 @@ pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
         trace: arguments.trace.as_deref(),
     };
     session.run(trainer, devices, printer)
+}
+
+/// Refuses a run whose weights, gradients and moments are more than the memory that is free, which
+/// would end in the middle of the first step. Activations come on top.
+fn check_memory(config: &TrainConfig, device: &TrainDeviceChoice) -> Result<()> {
+    let Some(free) = free_memory() else { return Ok(()) };
+    let parameters = config.model.network()?.parameter_count() as u64;
+    let needed = parameters * if two::is_half(&device.device) { 18 } else { 16 };
+    if needed <= free {
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let message = format!(
+        "{} parameters with gradients and moments take {:.1} GB, and {:.1} GB of memory are free",
+        grouped(parameters as usize),
+        gigabytes(needed),
+        gigabytes(free)
+    );
+    Err(Failure::new(message)
+        .hint("orion finetune trains an adapter in little more memory than the weights take"))
 }
 
 /// A run as a command asked for it.
@@ -84,6 +105,8 @@ impl Session<'_> {
         let begun_at = trainer.step();
         let outcome = run(&mut trainer, self.directory, &name, printer)?;
         if outcome.out_of_compilations.is_some() {
+            // Its files are written to their ends before another process takes this one's place.
+            drop(trainer);
             return self.go_on(outcome, begun_at, printer);
         }
         Ok(ended(&outcome, &trainer, self.directory, printer))
@@ -112,19 +135,14 @@ impl Session<'_> {
         if let Some(threads) = self.device.threads {
             command.args(["--threads", &threads.to_string()]);
         }
+        if let Some(trace) = self.trace {
+            command.arg("--trace").arg(trace);
+        }
         if self.device.low_priority {
             command.arg("--low-priority");
         }
         command.args(printer.flags());
         replace_process(command)
-    }
-}
-
-/// What a device computes products in for a run.
-pub(crate) fn products(config: &TrainConfig) -> Products {
-    match config.train.precision {
-        Arithmetic::F32 => Products::F32,
-        Arithmetic::Bf16 => Products::Bf16,
     }
 }
 

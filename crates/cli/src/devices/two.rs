@@ -1,14 +1,14 @@
 //! Two devices that work together: `ane-model:m4+cpu`.
 
-use super::{Products, dense_device, device_named, lower_priority, neural_engine};
+use super::{ANE_MODEL, Products, dense_device, device_named, lower_priority, neural_engine};
 use crate::arguments::TrainDeviceChoice;
 use crate::failure::{Failure, Result};
 use orion_compile::partition::WeightForm;
-use orion_device::{Chip, Os, Route, Severity, Target, lint};
-use orion_engine::Accelerator;
+use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
+use orion_engine::{Accelerator, Arithmetic, TrainConfig};
 use orion_mil::{Program, Weights};
 use orion_runtime::Device;
-use orion_tensor::DType;
+use orion_tensor::{DType, f16};
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -34,24 +34,71 @@ pub(crate) fn is_half(device: &str) -> bool {
     names(device).0.is_some_and(|name| !name.starts_with("cpu"))
 }
 
+/// What a device computes products in for a run.
+fn products(config: &TrainConfig) -> Products {
+    match config.train.precision {
+        Arithmetic::F32 => Products::F32,
+        Arithmetic::Bf16 => Products::Bf16,
+    }
+}
+
+/// Refuses devices that cannot train a run alone.
+fn check_alone(name: &str, config: &TrainConfig) -> Result<()> {
+    let is_model = name.starts_with(ANE_MODEL);
+    if is_model && name.ends_with(":core-ml") {
+        let eps = config.optimizer.eps;
+        if f16::from_f64(eps).to_f64() == 0.0 {
+            let message = format!(
+                "{name} computes AdamW in fp16, in which optimizer.eps of {eps:e} is zero: updates would be no numbers"
+            );
+            return Err(Failure::usage(message).hint(
+                "-d ane-model:m4+cpu computes AdamW on the CPU in fp32; or give --eps 1e-3",
+            ));
+        }
+    } else if is_model || neural_engine::is_meant(name) {
+        let message = format!(
+            "{name} does not train alone: a Neural Engine takes no look-up of tokens, no loss and no fp32 weights"
+        );
+        return Err(
+            Failure::usage(message).hint(format!("have the CPU do that beside it: -d {name}+cpu"))
+        );
+    }
+    Ok(())
+}
+
+/// Refuses weights as constants where the backward pass cannot have them so.
+fn check_weights(name: &str) -> Result<()> {
+    let named: Option<Chip> = name.split(':').nth(1).and_then(|chip| chip.parse().ok());
+    if name.contains("baked") && named.is_some_and(|chip| chip.generation == Generation::M1) {
+        let message = format!(
+            "{name}: backward passes are products by weights, and an M1 is reported to take no constant as operand of a product (ANE054)"
+        );
+        return Err(Failure::usage(message).hint("give weights as inputs: leave out the mode"));
+    }
+    Ok(())
+}
+
 /// The devices that were chosen. `is_traced` says whether somebody will look at when what ran.
 ///
 /// # Errors
-/// When one of them is not there; neither is ever replaced by another.
+/// When one of them is not there; neither is ever replaced by another. When they cannot train.
 pub(crate) fn devices(
     choice: &TrainDeviceChoice,
-    products: Products,
+    config: &TrainConfig,
     is_traced: bool,
 ) -> Result<TrainDevices> {
     if choice.low_priority {
         lower_priority()?;
     }
+    let products = products(config);
     let (first, host) = names(&choice.device);
     let Some(name) = first else {
+        check_alone(host, config)?;
         let host = device_named(host, choice.threads, products)?;
         return Ok(TrainDevices { host, accelerator: None });
     };
     let name = neural_engine::for_training(name);
+    check_weights(&name)?;
     let host = cpu_of(&name, host, choice.threads, products)?;
     let accelerator =
         accelerator(&name, choice.threads, products, Purpose::Training { measure: is_traced })?;

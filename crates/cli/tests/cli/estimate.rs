@@ -40,6 +40,12 @@ fn estimate_prices_what_a_model_does() {
         assert!((us("serial_us") - us("engine_us") - us("host_us")).abs() < 1e-6, "{row}");
         assert!(us("overlapped_us") < us("serial_us"), "{row}");
         assert!(us("overlapped_us") >= us("engine_us").max(us("host_us")), "{row}");
+        // A whole step too, in which a part of the update goes on beside the engine.
+        let [serial, overlapped] =
+            ["serial", "overlapped"].map(|key| row["step_us"][key].as_f64().unwrap());
+        assert!(overlapped < serial && overlapped > us("overlapped_us"), "{row}");
+        let new = row["new_weights_us"]["inputs"].as_f64().unwrap();
+        assert!(overlapped < us("overlapped_us") + new + us("update_us"), "{row}");
         let new = |mode: &str| row["new_weights_us"][mode].as_f64().unwrap();
         assert!(new("inputs") < new("baked-reload"), "{row}");
         assert!(new("baked-reload") < new("baked-recompile"), "{row}");

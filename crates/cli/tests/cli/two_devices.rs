@@ -93,6 +93,26 @@ fn a_loss_scale_that_adapts_comes_down_until_gradients_are_numbers() {
     assert!(steps.iter().all(|s| skipped(s) == s["grad_norm"].is_null()), "{steps:?}");
 }
 
+/// Steps that are left out have no update that could be put off.
+#[test]
+fn left_out_steps_change_nothing_whenever_updates_are_made() {
+    let place = tiny_run();
+    let run = |out: &str, every: u32| {
+        let line = format!(
+            "train {TINY} --out {out} --steps 8 --grad-accum 2 -d ane-model:m4+cpu --set \
+             train.loss_scale=262144 --set train.dynamic_loss_scale=true --set \
+             checkpoint.every={every}"
+        );
+        place.line(&line).succeeded();
+        let lines = metrics(&place, out).into_iter();
+        let skipped: Vec<bool> = lines.map(|m| m["skipped"] == true).collect();
+        (weights(&place, out), losses(&place, out), skipped)
+    };
+    let (put_off, at_once) = (run("off", 0), run("once", 1));
+    assert!(put_off.2.contains(&true) && put_off.2.contains(&false), "{:?}", put_off.2);
+    assert!(put_off == at_once);
+}
+
 /// Begin and end of each span of a track, by its category.
 fn spans(trace: &Value, track: &str, category: &str, name: &str) -> Vec<(f64, f64)> {
     let events = trace.as_array().unwrap();
@@ -136,10 +156,22 @@ fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
         host.iter().any(|h| accelerator.iter().any(|a| h.0 < a.1 && a.0 < h.1))
     };
     assert!(overlap(spans(&trace, "host", "part", "gradients")), "weight gradients");
+    assert!(overlap(spans(&trace, "host", "norm", "")), "the norm");
+    // A layer is updated when the next step has begun, before the accelerator wants it.
+    let updates = spans(&trace, "host", "update", "");
+    let update = spans(&trace, "host", "update", "layer3");
+    let embedding = spans(&trace, "host", "part", "outside gradients 2");
+    let forward = spans(&trace, "accelerator", "part", "layer3 forward");
+    assert_eq!([update.len(), embedding.len(), forward.len()], [8; 3]);
+    for step in 0..7 {
+        assert!(embedding[step].1 <= update[step].0, "{step}");
+        assert!(update[step].1 <= forward[step + 1].0, "{step}");
+    }
     // The first step's weights are staged before it; those of the others are a part of the step.
     assert_eq!(spans(&trace, "host", "staging", "").len(), 7 * 4);
     assert_eq!(accelerator.len(), 8 * 8, "four layers, there and back");
-    assert_eq!(spans(&trace, "host", "update", "").len(), 8);
+    // Of the embedding, four layers, and the last norm.
+    assert_eq!(updates.len(), 8 * 6);
 }
 
 #[test]
@@ -220,9 +252,27 @@ fn a_run_outlives_what_a_process_may_compile() {
     run("reloaded", "ane-stand-in:m4:baked-reload+cpu");
     assert_eq!(losses(&place, "reloaded"), losses(&place, "whole"));
     // Opening the device takes some, and every step four: two layers, there and back.
-    run("restarted", "ane-stand-in:m4:baked-recompile:16+cpu");
+    run("restarted", "ane-stand-in:m4:baked-recompile:16+cpu --trace trace.json");
     assert_eq!(losses(&place, "restarted"), losses(&place, "whole"));
     assert!(weights(&place, "restarted") == weights(&place, "whole"), "weights differ");
+    // One trace of all processes, whose times go on.
+    let trace: Value = serde_json::from_str(&place.read("trace.json")).unwrap();
+    let parts = trace.as_array().unwrap().iter().filter(|e| e["cat"] == "part");
+    let parts = parts.filter(|e| e["name"] == "layer0 forward");
+    let parts: Vec<(u64, f64)> =
+        parts.map(|e| (e["args"]["step"].as_u64().unwrap(), e["ts"].as_f64().unwrap())).collect();
+    let steps: Vec<u64> = parts.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4]);
+    assert!(parts.windows(2).all(|p| p[0].1 < p[1].1), "{parts:?}");
+    // Cut off in the middle of an event, it goes on behind the last whole one.
+    let text = place.read("trace.json");
+    place.write("trace.json", &text[..text.len() - 20]);
+    place.line("train --resume restarted --steps 6 -t 1 -q --trace trace.json").succeeded();
+    let trace: Value = serde_json::from_str(&place.read("trace.json")).unwrap();
+    assert_eq!(trace.as_array().unwrap().last().unwrap()["args"]["step"], 5);
+    place.write("other.json", "[1, 2]");
+    let ran = place.line("train --resume restarted --steps 7 -t 1 -q --trace other.json");
+    assert!(ran.code == 3 && ran.stderr.contains("no trace of a run"), "{ran}");
     let ran = place.line(&format!(
         "train {TINY} --out never --steps 5 -d ane-stand-in:m4:baked-recompile:6+cpu"
     ));
@@ -269,6 +319,25 @@ fn devices_that_cannot_train_together_are_refused() {
         let ran = place.line(&format!("train {TINY} --out no --steps 1 -d {device}"));
         assert_eq!(ran.code, 2, "{ran}");
         assert!(ran.stderr.contains(expected), "{ran}");
+    }
+    for (device, expected) in [
+        ("ane-model:m4", "have the CPU do that beside it: -d ane-model:m4+cpu"),
+        ("ane-stand-in:m4", "-d ane-stand-in:m4+cpu"),
+        ("ane-model:m4:core-ml", "-d ane-model:m4+cpu computes AdamW on the CPU in fp32"),
+        ("ane-stand-in:m1:baked-recompile+cpu", "ANE054"),
+    ] {
+        for verb in [format!("train {TINY} --out no"), "finetune run --data tokens.bin".to_owned()]
+        {
+            let ran = place.line(&format!("{verb} --steps 1 -d {device}"));
+            assert_eq!(ran.code, 2, "{ran}");
+            assert!(ran.stderr.contains(expected), "{ran}");
+        }
+    }
+    let large = "train --init tiny.toml --data tokens.bin --set model.n_layers=200 --set \
+                 model.intermediate_size=16777216 --out no";
+    let ran = place.line(large);
+    if cfg!(target_os = "linux") {
+        assert!(ran.code == 3 && ran.stderr.contains("GB of memory are free"), "{ran}");
     }
     let ran = place.line("train --recipe gulfwide --data tokens.bin");
     assert!(ran.stderr.contains("recipes are stories110m, golfwide, qwen3-0.6b"), "{ran}");
@@ -346,6 +415,38 @@ fn an_adapter_is_trained_with_the_numerics_of_the_m4() {
     orion_tensor::Tolerance::Trained.check(&[ends[1]], &[ends[0]]).unwrap();
     for (end, device) in ends.iter().zip(devices) {
         assert!((end - ends[0]).abs() / ends[0] < 0.02, "{device}: {end}, {}", ends[0]);
+    }
+}
+
+/// Each of them, smaller, in every way in which weights get to the engine.
+#[test]
+fn recipes_train_in_every_weight_mode() {
+    let place = tiny_run();
+    for (recipe, key_heads) in
+        [("stories110m", 4), ("golfwide", 2), ("qwen3-0.6b", 2), ("single-layer", 4)]
+    {
+        let layers = if recipe == "single-layer" { 1 } else { 2 };
+        let common = format!(
+            "train --recipe {recipe} --data tokens.bin --steps 3 --seq 32 --grad-accum 2 --warmup 0 \
+             -t 1 -q --set model.vocab_size=262 --set model.hidden_size=32 --set \
+             model.intermediate_size=48 --set model.n_layers={layers} --set model.n_heads=4 --set \
+             model.n_kv_heads={key_heads} --set model.head_dim=8 --set model.max_positions=32"
+        );
+        let run = |device: &str| -> Vec<f64> {
+            let out = format!("{recipe}-{}", device.replace(':', "-"));
+            place.line(&format!("{common} --out {out} -d {device}")).succeeded();
+            losses(&place, &out).into_iter().map(|(_, loss)| loss).collect()
+        };
+        let single = run("cpu");
+        assert!(single[2] < single[0], "{recipe} learns: {single:?}");
+        orion_tensor::Tolerance::Trained.check(&run("cpu+cpu"), &single).unwrap();
+        for mode in ["inputs", "baked-reload", "baked-recompile"] {
+            let half = run(&format!("ane-stand-in:m4:{mode}+cpu"));
+            for (half, single) in half.iter().zip(&single) {
+                let difference = (half - single).abs() / single;
+                assert!(difference < 0.02, "{recipe}, {mode}: {half} and {single}");
+            }
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn build(
         tables: Vec::new(),
         staging: Vec::new(),
         parts: Vec::new(),
+        update: None,
     };
     let mut builder = Builder { graph, needs, options, partition, known: HashMap::new() };
     builder.check_results(drafts)?;
@@ -413,11 +414,7 @@ impl Builder<'_> {
         }
         let options = PipelineOptions::default();
         let program = optimize(&Program::with_function(function), &options, &mut |_, _| {})?;
-        let known = self.partition.programs.iter().position(|p| *p == program);
-        let program = known.unwrap_or_else(|| {
-            self.partition.programs.push(program);
-            self.partition.programs.len() - 1
-        });
+        let program = self.partition.shared(program);
         Ok(Part { name, unit, program, ports, constants })
     }
 

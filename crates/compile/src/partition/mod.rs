@@ -28,9 +28,11 @@ mod needs;
 mod norms;
 mod products;
 mod timeline;
+mod update;
 
 pub use attention::attention;
-pub use timeline::{Planned, Work};
+pub use timeline::{Occasion, Planned, Work};
+pub use update::{Attached, UpdateParts};
 
 use crate::CompileError;
 use orion_mil::{Function, Operation, Program, TensorType};
@@ -174,10 +176,21 @@ pub struct Partition {
     pub staging: Vec<Part>,
     /// The parts of one run, each after those it reads from.
     pub parts: Vec<Part>,
+    /// The optimizer, where one was added.
+    pub update: Option<UpdateParts>,
 }
 
 impl Partition {
-    /// The distinct programs of a unit, tables and staging left out.
+    /// The position of a program, which is added unless the same is there.
+    fn shared(&mut self, program: Program) -> usize {
+        let known = self.programs.iter().position(|p| *p == program);
+        known.unwrap_or_else(|| {
+            self.programs.push(program);
+            self.programs.len() - 1
+        })
+    }
+
+    /// The distinct programs of a unit, tables, staging and the optimizer left out.
     pub fn programs_of(&self, unit: Unit) -> Vec<&Program> {
         let mut used: Vec<usize> =
             self.parts.iter().filter(|p| p.unit == unit).map(|p| p.program).collect();

@@ -2,7 +2,10 @@
 
 use crate::interpreter::Runnable;
 use crate::random::Random;
-use orion_compile::optimizer::{AdamWConfig, ParameterSpec, adamw};
+use orion_compile::optimizer::{
+    AdamWConfig, ParameterSpec, adamw, adamw_norm, adamw_squares, adamw_update,
+};
+use orion_mil::Function;
 use orion_tensor::{Tensor, Tolerance, element_count};
 use std::collections::BTreeMap;
 
@@ -169,4 +172,53 @@ fn every_state_is_written_in_place() {
         }
     }
     assert_eq!(pairs.len(), 9);
+}
+
+/// However parameters are spread over the programs.
+#[test]
+fn in_three_programs_it_gives_the_same_bits() {
+    let specs = specs();
+    for (clip, largest) in [(None, 1.0), (Some(0.5), 1.0), (Some(0.5), f64::INFINITY)] {
+        let config = AdamWConfig { clip, ..CONFIG };
+        let mut random = Random::new(3);
+        let mut given: BTreeMap<String, Tensor> = BTreeMap::new();
+        for spec in &specs {
+            for suffix in ["", "_grad", "_m", "_v"] {
+                let count = element_count(&spec.shape);
+                let numbers = random.numbers(count, 0.1, 1.0);
+                let numbers: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
+                let tensor = Tensor::from_slice(&spec.shape, &numbers);
+                given.insert(format!("{}{suffix}", spec.name), tensor);
+            }
+        }
+        let one = |v: f64| Tensor::from_slice(&[1], &[v as f32]);
+        given.insert("norm_grad".into(), Tensor::from_slice(&[5], &[largest as f32; 5]));
+        for (name, value) in [
+            ("learning_rate", 1e-2),
+            ("beta1_correction", 0.1),
+            ("beta2_correction", 0.05),
+            ("gradient_scale", 0.25),
+        ] {
+            given.insert(name.to_owned(), one(value));
+        }
+        let run = |function: &Function, given: &BTreeMap<String, Tensor>| {
+            let names = function.params.iter().map(|p| function.value_name(p.value).to_owned());
+            let wanted = names.map(|name| (name.clone(), given[&name].clone())).collect();
+            Runnable::new(function).run(&wanted)
+        };
+        let whole = run(&adamw(&specs, &config), &given);
+        for cut in 0..=specs.len() {
+            let mut given = given.clone();
+            for part in [&specs[..cut], &specs[cut..]] {
+                given.extend(run(&adamw_squares(part), &given));
+            }
+            given.extend(run(&adamw_norm(&specs, &config), &given));
+            assert_eq!(given["gradient_norm"], whole["gradient_norm"]);
+            for part in [&specs[cut..], &specs[..cut]] {
+                for (name, tensor) in run(&adamw_update(part, &config), &given) {
+                    assert_eq!(tensor, whole[&name], "{name}");
+                }
+            }
+        }
+    }
 }

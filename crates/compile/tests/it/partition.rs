@@ -5,7 +5,7 @@ use crate::interpreter::Runnable;
 use crate::random::Random;
 use orion_compile::autodiff::{GradientOptions, gradients_with};
 use orion_compile::partition::{
-    Access, Part, Partition, PartitionOptions, Role, Unit, WeightForm, partition,
+    Access, Occasion, Part, Partition, PartitionOptions, Role, Unit, WeightForm, partition,
 };
 use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
@@ -349,7 +349,8 @@ fn parts_come_in_an_order_that_leaves_both_units_work() {
         ["stage for layer0 forward", "stage for layer1 forward", "stage for layer2 forward"];
     assert_eq!(staged, expected);
     // With a unit of time for each, only the first and last parts find the other unit idle.
-    let planned = parts.timeline(true, &|_, _| 1.0);
+    let planned =
+        parts.timeline(Occasion { new_parameters: true, ..Occasion::default() }, &|_, _| 1.0);
     let ends = planned.iter().map(|p| p.end).fold(0.0, f64::max);
     assert_eq!(planned.len(), 16);
     assert_eq!(ends, 11.0, "{planned:?}");

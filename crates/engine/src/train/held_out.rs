@@ -21,6 +21,7 @@ impl Trainer {
         &mut self,
         observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> Result<Option<f64>> {
+        self.finish_update()?;
         let file = match &self.eval_file {
             None => return Ok(None),
             Some(Corpus::Tokens(file)) => file.clone(),
@@ -121,6 +122,7 @@ impl Trainer {
         &mut self,
         observer: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.finish_update()?;
         let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
         let mut generator = Generator::new(&self.model(), self.device.clone(), None)?;
         if let Some(adapter) = self.adapter() {

@@ -185,16 +185,20 @@ impl Trainer {
         let program = program(&self.network, &self.index, t.batch, t.seq, t.grad_accum > 1);
         let host = self.device.clone();
         let layers = LayerSchedule::new(&self.network, &self.index, &program, accelerator, host)?;
-        self.layers = Some(layers);
+        let specs: Vec<ParameterSpec> = self.parameters.iter().map(|p| p.spec.clone()).collect();
+        let accumulates = t.grad_accum > 1;
+        self.layers = Some(layers.with_update(&specs, &self.config.optimizer, accumulates)?);
         Ok(())
     }
 
-    /// Writes when things run to a file that Perfetto opens, one track a device.
+    /// Writes when things run to a file that Perfetto opens, one track a device. A run that is
+    /// resumed goes on with the file that is there.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or is no trace that a resumed run could go on with.
     pub fn trace_to(&mut self, path: &Path) -> Result<()> {
-        self.trace = Some(TraceFile::create(path, self.device.name(), self.layers.as_ref())?);
+        let open = if self.state.step > 0 { TraceFile::resume } else { TraceFile::create };
+        self.trace = Some(open(path, self.device.name(), self.layers.as_ref())?);
         Ok(())
     }
 

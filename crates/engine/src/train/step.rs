@@ -28,7 +28,7 @@ impl Trainer {
         let mut loss = 0.0;
         let (mut numbers, mut overflowed_in) = (NumericEvents::default(), None);
         for (i, batch) in batches.iter().enumerate() {
-            loss += self.accumulate_gradients(batch, share, i > 0)?;
+            loss += self.accumulate_gradients(batch, share, i)?;
             if let Some(layers) = &self.layers {
                 numbers.add(layers.numeric_events());
                 overflowed_in = overflowed_in.or_else(|| layers.first_overflowed());
@@ -36,9 +36,14 @@ impl Trainer {
         }
         loss /= micro_batches as f64;
         let lr = self.config.learning_rate(self.state.step);
-        let grad_norm = self.update(lr, micro_batches)?;
+        let grad_norm = match self.layers {
+            Some(_) => self.update_later(lr),
+            None => self.update(lr)?,
+        };
         let loss_scale = self.state.loss_scale;
         let finite = grad_norm.is_finite();
+        let not_finite = self.layers.as_ref().filter(|_| !finite);
+        let not_finite = not_finite.and_then(LayerSchedule::first_not_finite);
         self.adapt_loss_scale(finite, loss)?;
         let step = self.state.step;
         let step_tokens = batches.iter().map(|b| b.read as u64).sum::<u64>();
@@ -46,6 +51,9 @@ impl Trainer {
         self.state.tokens += step_tokens;
         self.state.micro_batches += micro_batches as u64;
         self.state.data = self.data.position();
+        if self.layers.as_ref().is_some_and(|layers| !layers.overlaps_update()) {
+            self.finish_update()?;
+        }
         let seconds = begin.elapsed().as_secs_f64();
         Ok(StepReport {
             step,
@@ -59,17 +67,13 @@ impl Trainer {
             loss_scale,
             numbers,
             overflowed_in,
-            not_finite: self
-                .layers
-                .as_ref()
-                .filter(|_| !finite)
-                .and_then(LayerSchedule::first_not_finite),
+            not_finite,
         })
     }
 
-    /// Forward and backward of one micro-batch; returns its loss. `share` is that of a token of
+    /// Forward and backward of one micro-batch of the step, counted from 0; returns its loss. `share` is that of a token of
     /// the loss, where only some count.
-    fn accumulate_gradients(&mut self, batch: &Batch, share: f64, accumulate: bool) -> Result<f64> {
+    fn accumulate_gradients(&mut self, batch: &Batch, share: f64, number: usize) -> Result<f64> {
         let (sequences, seq) = (self.config.train.batch, self.config.train.seq);
         let tokens = Surface::from_slice(&[batch.tokens.len()], &batch.tokens);
         let targets = Surface::from_slice(&[batch.targets.len()], &batch.targets);
@@ -80,22 +84,11 @@ impl Trainer {
         });
         let loss_scale = Surface::from_slice(&[1], &[self.state.loss_scale as f32]);
         let mut loss = Surface::zeros(Layout::dense(DType::F32, &[1]));
-        let (network, index) = (&self.network, &self.index);
-        let key = if accumulate { "accumulate" } else { "gradients" };
+        let gradient_scale = self.gradient_scale();
+        let (is_first, is_last) = (number == 0, number + 1 == self.config.train.grad_accum);
         let program = match weights {
             Some(_) => weighted_gradient_program,
             None => gradient_program,
-        };
-        // Divided, there is one program for all micro-batches: it adds, to zeros first.
-        let adds = accumulate || self.layers.is_some() && self.config.train.grad_accum > 1;
-        if adds && !accumulate {
-            self.parameters.iter_mut().for_each(|p| p.gradient.bytes_mut().fill(0));
-        }
-        let executable: &mut dyn Executable = match &mut self.layers {
-            Some(layers) => layers,
-            None => {
-                self.programs.get(key, || program(network, index, sequences, seq, accumulate))?
-            }
         };
         let mut bindings = Bindings::new();
         bindings.input("tokens", &tokens).input("targets", &targets);
@@ -107,31 +100,86 @@ impl Trainer {
             base.bind(&mut bindings);
         }
         for p in &mut self.parameters {
+            if self.layers.is_some() {
+                p.bind_update(&mut bindings);
+                continue;
+            }
             bindings.input(&p.names.value, &p.value);
-            if adds {
-                bindings.update(&p.names.gradient, &mut p.gradient);
-            } else {
+            if is_first {
                 bindings.output(&p.names.gradient, &mut p.gradient);
+            } else {
+                bindings.update(&p.names.gradient, &mut p.gradient);
             }
         }
         let begin = Instant::now();
-        executable.run(&mut bindings)?;
+        match &mut self.layers {
+            Some(layers) => {
+                layers.run_micro_batch(&mut bindings, [is_first, is_last], gradient_scale)?;
+            }
+            None => {
+                let (network, index) = (&self.network, &self.index);
+                let key = if is_first { "gradients" } else { "accumulate" };
+                let executable = self
+                    .programs
+                    .get(key, || program(network, index, sequences, seq, !is_first))?;
+                executable.run(&mut bindings)?;
+            }
+        }
         if let Some(trace) = &mut self.trace {
-            trace.gradients(self.layers.as_ref(), self.state.step, begin)?;
+            match &self.layers {
+                Some(layers) => trace.parts(layers, self.state.step)?,
+                None => trace.gradients(self.state.step, begin)?,
+            }
         }
         Ok(f64::from(loss.elements::<f32>()[0]))
     }
 
+    /// What gradients of a step's micro-batches together are multiplied by first.
+    fn gradient_scale(&self) -> f64 {
+        1.0 / (self.state.loss_scale * self.config.train.grad_accum as f64)
+    }
+
+    /// How far the moments of this step are from what they tend to.
+    fn bias_corrections(&self) -> [f64; 2] {
+        let o = &self.config.optimizer;
+        [o.beta1, o.beta2].map(|beta| 1.0 - beta.powf((self.state.step + 1) as f64))
+    }
+
+    /// The optimizer on two devices, which is put off; returns the global gradient norm. Weights
+    /// and moments stay as they are when that is not finite.
+    fn update_later(&mut self, lr: f64) -> f64 {
+        let corrections = self.bias_corrections();
+        let layers = self.layers.as_mut().expect("there are two devices");
+        let norm = layers.gradient_norm();
+        if norm.is_finite() {
+            layers.update_later(lr, corrections);
+        }
+        norm
+    }
+
+    /// Makes an update that was put off, so that weights are those of all steps made.
+    pub(super) fn finish_update(&mut self) -> Result<()> {
+        let Some(layers) = &mut self.layers else { return Ok(()) };
+        if !layers.is_update_due() {
+            return Ok(());
+        }
+        let mut bindings = Bindings::new();
+        self.parameters.iter_mut().for_each(|p| p.bind_update(&mut bindings));
+        layers.finish_update(&mut bindings)?;
+        if let Some(trace) = &mut self.trace {
+            trace.parts(layers, self.state.step)?;
+        }
+        Ok(())
+    }
+
     /// The optimizer; returns the global gradient norm. Weights and moments stay as they are
     /// when that is not finite.
-    fn update(&mut self, lr: f64, micro_batches: usize) -> Result<f64> {
+    fn update(&mut self, lr: f64) -> Result<f64> {
         let scalar = |v: f64| Surface::from_slice(&[1], &[v as f32]);
-        let o = &self.config.optimizer;
-        let t = (self.state.step + 1) as f64;
         let learning_rate = scalar(lr);
-        let beta1_correction = scalar(1.0 - o.beta1.powf(t));
-        let beta2_correction = scalar(1.0 - o.beta2.powf(t));
-        let gradient_scale = scalar(1.0 / (self.state.loss_scale * micro_batches as f64));
+        let [beta1_correction, beta2_correction] = self.bias_corrections().map(scalar);
+        let gradient_scale = scalar(self.gradient_scale());
+        let o = &self.config.optimizer;
         let mut norm = Surface::zeros(Layout::dense(DType::F32, &[1]));
         let mut finite = norm.clone();
         let specs = || self.parameters.iter().map(|p| p.spec.clone()).collect::<Vec<_>>();
@@ -154,9 +202,6 @@ impl Trainer {
         executable.run(&mut bindings)?;
         if let Some(trace) = &mut self.trace {
             trace.update(self.state.step, begin)?;
-        }
-        if let Some(layers) = &mut self.layers {
-            layers.parameters_changed();
         }
         Ok(f64::from(norm.elements::<f32>()[0]))
     }

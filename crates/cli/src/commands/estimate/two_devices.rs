@@ -5,9 +5,12 @@ use crate::arguments::{ModelTask, OfModel};
 use crate::commands::subject::{DEFAULT_SEQ, model, usual_adapter};
 use crate::failure::{Failure, Result};
 use crate::printer::Printer;
-use orion_compile::partition::{Part, Partition, Unit, WeightForm, Work};
+use orion_compile::partition::{Occasion, Part, Partition, Unit, UpdateParts, WeightForm, Work};
 use orion_device::{Chip, HostRates, Os, PUBLISHED_STEPS, Route, Target, estimate as price};
-use orion_engine::programs::{gradient_partition, gradient_program, trained};
+use orion_engine::TrainConfig;
+use orion_engine::programs::{
+    adamw_parameters, adamw_settings, gradient_partition, gradient_program, trained,
+};
 use orion_mil::Program;
 use orion_models::WeightIndex;
 use orion_tensor::DType;
@@ -18,8 +21,6 @@ use std::path::Path;
 
 /// The two ways in which a step can be cut.
 struct Cuts {
-    /// How many numbers are trained.
-    trained: usize,
     /// Whether they are an adapter's, over weights that stay.
     of_adapter: bool,
     inputs: Partition,
@@ -41,6 +42,9 @@ struct Step {
     renewal: [f64; 3],
     /// The optimizer, once a step.
     update: f64,
+    /// A step of one micro-batch with new weights as inputs and the optimizer, everything one
+    /// behind the other and as the schedule has it.
+    step: [f64; 2],
 }
 
 fn cuts(subject: &Path, of: &OfModel) -> Result<Cuts> {
@@ -55,15 +59,16 @@ fn cuts(subject: &Path, of: &OfModel) -> Result<Cuts> {
         network.add_tables(&mut index, seq);
         index
     };
-    let specs = trained(network, &index);
-    let trained = specs.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    let trained = adamw_parameters(&trained(network, &index));
+    let optimizer = adamw_settings(&TrainConfig::default().optimizer);
     let program = gradient_program(network, &index, of.batch.get(), seq, false);
     let cut = |weights| {
         gradient_partition(network, &index, &program, DType::F16, weights, &BTreeSet::new())
+            .and_then(|parts| parts.with_update(&trained, &optimizer))
             .map_err(|e| Failure::new(format!("the step cannot be divided: {e}")))
     };
     let (inputs, constants) = (cut(WeightForm::Inputs)?, cut(WeightForm::Constants)?);
-    Ok(Cuts { trained, of_adapter, inputs, constants })
+    Ok(Cuts { of_adapter, inputs, constants })
 }
 
 /// Microseconds of every program on a host: its products at one rate, the bytes of its inputs and
@@ -86,12 +91,18 @@ fn on_host(program: &Program, target: &Target, rates: &HostRates) -> f64 {
     products / rates.products_tflops / 1e6 + bytes as f64 / rates.copy_gb_per_s / 1e3
 }
 
+/// The parts of a cut's optimizer that run once a step.
+fn optimizer_of(cut: &Partition) -> Vec<&Part> {
+    let UpdateParts { updates, squares, norm, .. } = cut.update.as_ref().expect("it was added");
+    updates.iter().chain(squares).map(|a| &a.part).chain([norm]).collect()
+}
+
 impl Step {
     fn of(cuts: &Cuts, chip: Chip) -> Self {
         let target = Target { chip, os: Os::V27, route: Route::Direct };
         let rates = HostRates::of(chip);
         let times = |cut: &Partition| -> HashMap<(usize, Unit), f64> {
-            let all = cut.parts.iter().chain(&cut.staging);
+            let all = cut.parts.iter().chain(&cut.staging).chain(optimizer_of(cut));
             let mut times = HashMap::new();
             for part in all {
                 times.entry((part.program, part.unit)).or_insert_with(|| {
@@ -105,24 +116,29 @@ impl Step {
             times
         };
         let (by_inputs, by_constants) = (times(&cuts.inputs), times(&cuts.constants));
-        let end = |cut: &Partition, times: &HashMap<_, f64>, renewed: bool, new_ms: f64| {
+        let end = |cut: &Partition, times: &HashMap<_, f64>, occasion: Occasion, new_ms: f64| {
             let time = |work, part: &Part| match work {
                 Work::Renew => new_ms * 1e3,
-                Work::Run | Work::Stage => times[&(part.program, part.unit)],
+                _ => times[&(part.program, part.unit)],
             };
-            let planned = cut.timeline(renewed, &time);
+            let planned = cut.timeline(occasion, &time);
             planned.iter().map(|p| p.end).fold(0.0, f64::max)
         };
+        let same = Occasion::default();
+        let renewed = Occasion { new_parameters: true, ..same };
+        let updated = Occasion { update: true, measure: true, ..renewed };
         let alone = |unit| -> f64 {
             let parts = cuts.inputs.parts.iter().filter(|p| p.unit == unit);
             parts.map(|p| by_inputs[&(p.program, p.unit)]).sum()
         };
-        let overlapped = end(&cuts.inputs, &by_inputs, false, 0.0);
-        let baked = end(&cuts.constants, &by_constants, false, 0.0);
-        let renewed = |ms| end(&cuts.constants, &by_constants, true, ms) - baked;
+        let overlapped = end(&cuts.inputs, &by_inputs, same, 0.0);
+        let baked = end(&cuts.constants, &by_constants, same, 0.0);
+        let with_inputs = end(&cuts.inputs, &by_inputs, renewed, 0.0);
+        let with_constants = |ms| end(&cuts.constants, &by_constants, renewed, ms) - baked;
         let (accelerator, host) = (alone(Unit::Accelerator), alone(Unit::Host));
-        // Weights, gradients and two moments, and all but the gradients written.
-        let bytes = cuts.trained as f64 * 28.0;
+        let host_time = |part: &Part| by_inputs[&(part.program, part.unit)];
+        let update: f64 = optimizer_of(&cuts.inputs).into_iter().map(host_time).sum();
+        let staging: f64 = cuts.inputs.staging.iter().map(host_time).sum();
         Self {
             chip,
             accelerator,
@@ -131,11 +147,15 @@ impl Step {
             overlapped,
             baked,
             renewal: [
-                end(&cuts.inputs, &by_inputs, true, 0.0) - overlapped,
-                renewed(rates.reload_ms),
-                renewed(rates.compile_ms),
+                with_inputs - overlapped,
+                with_constants(rates.reload_ms),
+                with_constants(rates.compile_ms),
             ],
-            update: bytes / rates.copy_gb_per_s / 1e3,
+            update,
+            step: [
+                accelerator + host + staging + update,
+                end(&cuts.inputs, &by_inputs, updated, 0.0),
+            ],
         }
     }
 
@@ -183,6 +203,16 @@ pub(super) fn print(subject: &Path, of: &OfModel, chip: Chip, printer: &Printer)
         )?;
     }
     line("update", format!("{} on the host, once a step", time(step.update)))?;
+    let [serial, overlapped] = step.step;
+    line(
+        "a step",
+        format!(
+            "{} in turns, {} by our schedule, of one micro-batch with new {} and its update",
+            time(serial),
+            time(overlapped),
+            if cuts.of_adapter { "A and B" } else { "weights as inputs" }
+        ),
+    )?;
     if cuts.of_adapter {
         printer.data_line(format_args!(
             "\n  {:10} {:>11} {:>11} {:>11}",
@@ -242,6 +272,7 @@ pub(super) fn as_json(subject: &Path, of: &OfModel) -> Result<Value> {
             "baked_us": step.baked,
             "new_weights_us": new,
             "update_us": step.update,
+            "step_us": { "serial": step.step[0], "overlapped": step.step[1] },
             "published": step.published(&name).filter(|_| !cuts.of_adapter),
         })
     });
