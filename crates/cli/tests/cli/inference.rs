@@ -33,8 +33,8 @@ fn texts_are_those_of_the_cpu() {
     assert_eq!(long("ane-model:m4+cpu"), long("cpu"));
 }
 
-/// A process may compile so many programs: six prove the device when it is opened, and of the four
-/// others one is the two blocks of a prompt, or three are what lies between attention.
+/// A process may compile so many programs, of which a handful prove the device when it is opened.
+/// The two blocks of a prompt are one more, what lies between attention three.
 #[test]
 fn few_programs_are_compiled() {
     let place = tiny_run();
