@@ -169,7 +169,8 @@ fn times_of_the_hardware_are_used_where_the_system_gives_them() {
         let bench = Bench::new(Behaviour { statistics, ..Behaviour::default() });
         let options = Options { measure: true, ..options(WeightMode::Inputs) };
         let device = bench.open(options.clone()).unwrap();
-        let proof = device.proofs().last().unwrap();
+        let mut proofs = device.proofs().iter();
+        let proof = proofs.find(|p| p.what == "times of the hardware").unwrap();
         assert!(proof.evidence.contains(evidence), "{proof:?}");
         assert_eq!(proof.outcome == Outcome::Proven, statistics == Statistics::Times);
         let (program, at) = layer("layer");
