@@ -140,8 +140,8 @@ fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
     story_tokens(&place);
     place.write(
         "sizes.toml",
-        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 4\n\
-         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
+        "[model]\nvocab_size = 256\nhidden_size = 96\nintermediate_size = 192\nn_layers = 4\n\
+         n_heads = 4\nn_kv_heads = 2\nhead_dim = 24\nmax_positions = 64\n",
     );
     place
         .line(
@@ -157,6 +157,7 @@ fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
     };
     assert!(overlap(spans(&trace, "host", "part", "gradients")), "weight gradients");
     assert!(overlap(spans(&trace, "host", "norm", "")), "the norm");
+    assert!(overlap(spans(&trace, "host", "update", "")), "updates");
     // A layer is updated when the next step has begun, before the accelerator wants it.
     let updates = spans(&trace, "host", "update", "");
     let update = spans(&trace, "host", "update", "layer3");
@@ -333,7 +334,7 @@ fn devices_that_cannot_train_together_are_refused() {
             assert!(ran.stderr.contains(expected), "{ran}");
         }
     }
-    let large = "train --init tiny.toml --data tokens.bin --set model.n_layers=200 --set \
+    let large = "train --init tiny.toml --data tokens.bin --seq 16 --set model.n_layers=200 --set \
                  model.intermediate_size=16777216 --out no";
     let ran = place.line(large);
     if cfg!(target_os = "linux") {
