@@ -192,3 +192,18 @@ fn every_format_keeps_the_network_or_names_what_it_cannot() {
         assert!(e.is_err(), "{name}: llama2.c has another epsilon");
     }
 }
+
+/// GGUF has what each frequency is divided by, and Llama 3's own numbers are recognised in it.
+#[test]
+fn the_scaling_of_llama_3_comes_back_from_gguf() {
+    let mut config = cases()[0]["config"].clone();
+    config["rope_parameters"] = json!({
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let model = model_of(&config, directory.path());
+    let path = directory.path().join("model.gguf");
+    convert(&model, Companions::default(), Target::Gguf, None, &path, &mut |_| {}).unwrap();
+    assert_eq!(load_model(&path).unwrap().network, model.network);
+}
