@@ -231,7 +231,7 @@ impl<F: Framework> Memory<F> {
             let weights = weights.iter().map(|placed| (None, placed));
             let read: Vec<_> = inputs.chain(weights).map(|(m, placed)| placed.binding(m)).collect();
             let written: Vec<_> = outputs.map(|(m, placed)| placed.binding(m)).collect();
-            programs.again(|| programs.framework.request(&read, &written)).map_err(|e| {
+            programs.again(|| programs.framework.request(&read, &written, None)).map_err(|e| {
                 Error::of_call(ErrorKind::Binding, "memory cannot be bound to the program", e)
             })
         })

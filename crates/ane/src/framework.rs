@@ -156,7 +156,8 @@ pub trait Framework: Send + Sync + 'static {
     /// When it cannot be unlocked.
     fn release(&self, surface: &mut Self::Surface) -> Result<(), CallError>;
 
-    /// Binds memory.
+    /// Binds memory. `weights` is the request's weights buffer, which nobody has seen do anything
+    /// for constants: only experiments give one.
     ///
     /// # Errors
     /// When the framework gives no request.
@@ -164,6 +165,7 @@ pub trait Framework: Send + Sync + 'static {
         &self,
         inputs: &[Binding<'_, Self::Surface>],
         outputs: &[Binding<'_, Self::Surface>],
+        weights: Option<&Self::Surface>,
     ) -> Result<Self::Request, CallError>;
 
     /// Runs once.

@@ -160,7 +160,7 @@ fn run_proof<F: Framework>(framework: &F, model: &F::Model) -> Result<Vec<f16>, 
     }
     framework.finish_writing(&x)?;
     let bind = |surface| [Binding { index: 0, surface }];
-    let request = framework.request(&bind(&x), &bind(&y))?;
+    let request = framework.request(&bind(&x), &bind(&y), None)?;
     framework.evaluate(model, &request)?;
     let elements = framework.read(&y)?.chunks_exact(2);
     Ok(elements.map(|e| f16::from_le_bytes([e[0], e[1]])).collect())

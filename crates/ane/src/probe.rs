@@ -8,9 +8,11 @@ use crate::laboratory::{
 use crate::prepare::{Naming, Prepared};
 use crate::programs::Programs;
 use crate::report::{Observation, Report};
-use crate::{Binding, Error, ErrorKind, Framework, Options, Outcome, Scheme, WeightMode, proof};
+use crate::{
+    Binding, CallError, Error, ErrorKind, Framework, Options, Outcome, Scheme, WeightMode, proof,
+};
 use orion_mil::op::{Binary, GeluMode, Reduction, Unary};
-use orion_mil::{Builder, Program, ValueId, Weights};
+use orion_mil::{Builder, Program, ValueId, WEIGHT_FILE, Weights};
 use orion_tensor::DType;
 
 /// Runs every experiment. Takes a minute and up to 200 compilations, so it is best run in a
@@ -29,6 +31,7 @@ pub fn probe<F: Framework>(framework: F, options: Options) -> Report {
     };
     let laboratory = Laboratory { programs, scheme };
     let mut observations = vec![reload(&laboratory, scheme), in_place_reload(&laboratory)];
+    observations.extend(weights_buffer(&laboratory));
     observations.extend([weights_in_one_file(&laboratory), weights_in_many_files(&laboratory)]);
     observations.extend([DType::F16, DType::F32].map(|d| strides(&laboratory, d)));
     observations.extend(numbers(&laboratory));
@@ -72,6 +75,45 @@ fn reload<F: Framework>(laboratory: &Laboratory<F>, scheme: Scheme) -> Observati
     seen
 }
 
+/// What a raw program of [`products`] is tried with: ones in, and the first number that comes out.
+struct Trial<F: Framework> {
+    x: F::Surface,
+    y: F::Surface,
+}
+
+impl<F: Framework> Trial<F> {
+    fn new(framework: &F) -> Result<Self, CallError> {
+        let size = 32 * 32 * 2;
+        let mut x = framework.surface(size)?;
+        let one = orion_tensor::f16::ONE.to_le_bytes();
+        framework.write(&mut x)?.chunks_exact_mut(2).for_each(|e| e.copy_from_slice(&one));
+        framework.finish_writing(&x)?;
+        Ok(Self { x, y: framework.surface(size)? })
+    }
+
+    /// A request for them, with a weights buffer or without.
+    fn request(
+        &self,
+        framework: &F,
+        weights: Option<&F::Surface>,
+    ) -> Result<F::Request, CallError> {
+        let bind = |surface| [Binding { index: 0, surface }];
+        framework.request(&bind(&self.x), &bind(&self.y), weights)
+    }
+
+    fn first(
+        &mut self,
+        framework: &F,
+        model: &F::Model,
+        request: &F::Request,
+    ) -> Result<f64, CallError> {
+        framework.release(&mut self.y)?;
+        framework.evaluate(model, request)?;
+        let bytes = framework.read(&self.y)?;
+        Ok(orion_tensor::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64())
+    }
+}
+
 /// C42 and C44: new weight files under a program that is unloaded and loaded again.
 fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
     let question = "are weight files read again when the same program is unloaded and loaded?";
@@ -85,22 +127,9 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         let failed = |e| Error::of_call(ErrorKind::Load, "the experiment failed", e);
         framework.compile(&raw.model).map_err(failed)?;
         framework.load(&raw.model, None).map_err(failed)?;
-        let size = 32 * 32 * 2;
-        let mut x = framework.surface(size).map_err(failed)?;
-        let mut y = framework.surface(size).map_err(failed)?;
-        let one = orion_tensor::f16::ONE.to_le_bytes();
-        let elements = framework.write(&mut x).map_err(failed)?.chunks_exact_mut(2);
-        elements.for_each(|element| element.copy_from_slice(&one));
-        framework.finish_writing(&x).map_err(failed)?;
-        let bind = |surface| [Binding { index: 0, surface }];
-        let request = framework.request(&bind(&x), &bind(&y)).map_err(failed)?;
-        let mut first = || -> Result<f64, Error> {
-            framework.release(&mut y).map_err(failed)?;
-            framework.evaluate(&raw.model, &request).map_err(failed)?;
-            let bytes = framework.read(&y).map_err(failed)?;
-            Ok(orion_tensor::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64())
-        };
-        let before = first()?;
+        let mut trial = Trial::new(framework).map_err(failed)?;
+        let request = trial.request(framework, None).map_err(failed)?;
+        let before = trial.first(framework, &raw.model, &request).map_err(failed)?;
         // Unloading removes the directory; it is put there again with the new file.
         raw.directory.keep()?;
         let bytes = new.weights.values().next().expect("one file");
@@ -110,7 +139,7 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         framework.unload(&raw.model).map_err(failed)?;
         raw.directory.restore()?;
         framework.load(&raw.model, None).map_err(failed)?;
-        let after = first()?;
+        let after = trial.first(framework, &raw.model, &request).map_err(failed)?;
         framework.unload(&raw.model).map_err(failed)?;
         Ok(match (before, after) {
             (2.0, 2.0) => "no: the results are those of the old weights".to_owned(),
@@ -119,6 +148,47 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         })
     };
     observed("C42", question, result())
+}
+
+/// C45: other weights in the buffer that a request may have, as numbers and as the weight file.
+fn weights_buffer<F: Framework>(laboratory: &Laboratory<F>) -> [Observation; 2] {
+    let (program, at) = products(1);
+    let tried = |as_file: bool| -> Result<String, Error> {
+        let framework = &laboratory.programs.framework;
+        let prepared = Prepared::new(&program, false, Naming::Canonical, "probe")?;
+        let new = scales(&at, &[5.0]);
+        let file = prepared.descriptor(&new)?;
+        let bytes: &[u8] = match as_file {
+            true => file.weights.values().next().expect("one file"),
+            false => new.get(WEIGHT_FILE, at[0]).expect("its weight").bytes(),
+        };
+        let raw = laboratory.model(&prepared.descriptor(&scales(&at, &[2.0]))?)?;
+        let failed = |e| Error::of_call(ErrorKind::Evaluate, "the experiment failed", e);
+        framework.compile(&raw.model).map_err(failed)?;
+        framework.load(&raw.model, None).map_err(failed)?;
+        let result = || -> Result<f64, CallError> {
+            let mut buffer = framework.surface(bytes.len())?;
+            framework.write(&mut buffer)?[..bytes.len()].copy_from_slice(bytes);
+            framework.finish_writing(&buffer)?;
+            let mut trial = Trial::new(framework)?;
+            let request = trial.request(framework, Some(&buffer))?;
+            trial.first(framework, &raw.model, &request)
+        };
+        let seen = result();
+        framework.unload(&raw.model).map_err(failed)?;
+        Ok(match seen.map_err(failed)? {
+            2.0 => "no: the results are those of the compiled weights".to_owned(),
+            5.0 => "yes: the results are those of the buffer".to_owned(),
+            other => format!("neither: {other}, expected 2 or 5"),
+        })
+    };
+    let question = |what: &str| {
+        format!("does a request's weights buffer, {what}, stand for a program's constants?")
+    };
+    [
+        observed("C45", &question("which holds the numbers"), tried(false)),
+        observed("C45-file", &question("which holds the weight file"), tried(true)),
+    ]
 }
 
 /// C102: how many constants a program may have in one file.

@@ -466,22 +466,23 @@ impl Framework for System {
         &self,
         inputs: &[Binding<'_, SystemSurface>],
         outputs: &[Binding<'_, SystemSurface>],
+        weights: Option<&SystemSurface>,
     ) -> Result<SystemRequest, CallError> {
         caught(Call::Request, || {
             let objects = class(c"_ANEIOSurfaceObject")?;
+            let object = |surface: &SystemSurface| {
+                let surface = surface.shared().pointer();
+                // SAFETY: a class method of the checked table, on a surface.
+                unsafe {
+                    let object = surface_object::with_surface(objects, (surface,));
+                    kept(object, Call::Request, "object for a surface")
+                }
+            };
             let side = |bindings: &[Binding<'_, SystemSurface>]| {
                 let mut surfaces = Vec::new();
                 let mut indices = Vec::new();
                 for binding in bindings {
-                    // SAFETY: a class method of the checked table, on a surface.
-                    let object = unsafe {
-                        let object = surface_object::with_surface(
-                            objects,
-                            (binding.surface.shared().pointer(),),
-                        );
-                        kept(object, Call::Request, "object for a surface")?
-                    };
-                    surfaces.push(object);
+                    surfaces.push(object(binding.surface)?);
                     indices.push(NSNumber::new_usize(binding.index));
                 }
                 let surfaces = NSArray::from_retained_slice(&surfaces);
@@ -490,8 +491,9 @@ impl Framework for System {
             let (read, read_indices) = side(inputs)?;
             let (written, written_indices) = side(outputs)?;
             let procedure = NSNumber::new_usize(0);
+            let buffer = weights.map(object).transpose()?;
             let requests = class(c"_ANERequest")?;
-            // SAFETY: a class method of the checked table; no weights buffer and no statistics.
+            // SAFETY: a class method of the checked table; no statistics.
             let request = unsafe {
                 let request = request::with_surfaces(
                     requests,
@@ -500,7 +502,7 @@ impl Framework for System {
                         pointer(&read_indices),
                         pointer(&written),
                         pointer(&written_indices),
-                        ptr::null_mut(),
+                        buffer.as_ref().map_or(ptr::null_mut(), pointer),
                         ptr::null_mut(),
                         pointer(&procedure),
                     ),
@@ -518,9 +520,10 @@ impl Framework for System {
                 }
             }
             let shared = |bindings: &[Binding<'_, SystemSurface>]| {
-                bindings.iter().map(|b| b.surface.shared().clone()).collect()
+                bindings.iter().map(|b| b.surface.shared().clone()).collect::<Vec<_>>()
             };
-            let (inputs, outputs) = (shared(inputs), shared(outputs));
+            let (mut inputs, outputs) = (shared(inputs), shared(outputs));
+            inputs.extend(weights.map(|surface| surface.shared().clone()));
             Ok(SystemRequest { request, inputs, outputs, is_measured })
         })
     }

@@ -73,6 +73,8 @@ fn probe_writes_what_it_sees() {
     let observations = report["observations"].as_array().unwrap();
     let seen = |name: &str| observations.iter().find(|o| o["name"] == name).expect("an experiment");
     assert!(seen("C42")["answer"].as_str().unwrap().starts_with("no: "));
+    assert!(seen("C45")["answer"].as_str().unwrap().starts_with("no: "));
+    assert!(seen("C45-file")["answer"].as_str().unwrap().starts_with("no: "));
     assert_eq!(seen("C43")["outcome"], "ok");
     assert_eq!(seen("C48")["figures"]["loaded"], 119.0);
     assert_eq!(seen("C48")["figures"]["connections"], 2.0);

@@ -133,7 +133,7 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
         fn bind(surface: &StandInSurface) -> [orion_ane::Binding<'_, StandInSurface>; 1] {
             [orion_ane::Binding { index: 0, surface }]
         }
-        let request = framework.request(&bind(&x), &bind(&y)).unwrap();
+        let request = framework.request(&bind(&x), &bind(&y), None).unwrap();
         let first = |y: &mut _| {
             framework.release(y).unwrap();
             framework.evaluate(&model, &request).unwrap();
@@ -149,11 +149,11 @@ fn loading_again_keeps_the_old_weights_unless_the_system_rereads_them() {
         assert_eq!(first(&mut y), if rereads_weight_files { 2.0 } else { 1.0 });
         // Memory of another size, and a number that is not there.
         let small = framework.surface(32).unwrap();
-        let wrong = framework.request(&bind(&small), &bind(&y)).unwrap();
+        let wrong = framework.request(&bind(&small), &bind(&y), None).unwrap();
         let error = framework.evaluate(&model, &wrong).unwrap_err();
         assert_eq!((error.call, error.code), (Call::Evaluate, Some(0x1d)));
         let second = [orion_ane::Binding { index: 1, surface: &x }];
-        let wrong = framework.request(&second, &bind(&y)).unwrap();
+        let wrong = framework.request(&second, &bind(&y), None).unwrap();
         assert_eq!(framework.evaluate(&model, &wrong).unwrap_err().code, Some(2));
     }
 }

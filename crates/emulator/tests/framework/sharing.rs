@@ -233,7 +233,7 @@ fn the_stand_in_refuses_memory_out_of_turn_and_keeps_it_apart() {
     fn bind(surface: &StandInSurface) -> [Binding<'_, StandInSurface>; 1] {
         [Binding { index: 0, surface }]
     }
-    let request = framework.request(&bind(&x), &bind(&y)).unwrap();
+    let request = framework.request(&bind(&x), &bind(&y), None).unwrap();
     let one = f16::from_f64(1.0).to_le_bytes();
     let fill = |bytes: &mut [u8]| bytes.chunks_exact_mut(2).for_each(|e| e.copy_from_slice(&one));
     fill(framework.write(&mut x).unwrap());
