@@ -5,6 +5,7 @@ mod runs;
 use orion_engine::{
     Accelerator, ConfigLayers, ErrorKind, Event, Random, TrainConfig, Trainer, load_model,
 };
+use orion_tensor::{DType, Tolerance};
 use orion_tokenizer::Tokenizer;
 use runs::{cpu, losses, run_until};
 use std::fs;
@@ -122,6 +123,31 @@ fn an_update_that_is_put_off_is_the_same_update() {
         let stopped = train("stopped", accumulated, "0", &[7, 9]);
         assert!(put_off == stopped, "{accumulated} micro-batches, stopped");
     }
+}
+
+/// Activations begin small here, so that `r³` of their norms is no number of fp16, neither that of
+/// a block's input nor that between its halves.
+#[test]
+fn gradients_of_small_activations_are_numbers_of_fp16() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let norms = |name: &str, accelerator: Accelerator| {
+        let config = tiny(directory, &[("train.loss_scale", "256"), ("train.steps", "3")]);
+        let mut trainer = Trainer::new(config, &directory.join(name), cpu()).unwrap();
+        trainer.use_accelerator(accelerator).unwrap();
+        let mut norms = Vec::new();
+        let run = trainer.run(&mut |event| {
+            if let Event::Step(report) = event {
+                norms.push(report.grad_norm);
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(run.unwrap().skipped, 0, "{name}");
+        norms
+    };
+    let single = norms("single", Accelerator::plain(cpu()));
+    let half = norms("half", Accelerator { numbers: DType::F16, ..Accelerator::plain(cpu()) });
+    Tolerance::F16Accum.check(&half, &single).unwrap();
 }
 
 /// What a kill leaves behind: a newer checkpoint without its end, and metrics past it.

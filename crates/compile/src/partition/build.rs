@@ -404,8 +404,10 @@ impl Builder<'_> {
         let mut constants = Vec::new();
         if unit == Unit::Accelerator {
             if self.options.numbers == DType::F16 {
-                balance_norm_gradients(&mut function);
+                // First one type everywhere: inputs are fp16 already, and an operation that reads
+                // two types has no meaning to look for.
                 to_half(&mut function);
+                balance_norm_gradients(&mut function);
             }
             constants = bake(&mut function, &baked);
             ports.retain(|c| baked.iter().all(|&(_, s)| s != c.surface));
