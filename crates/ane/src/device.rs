@@ -1,5 +1,6 @@
 //! The device.
 
+use crate::directory::remove_abandoned;
 use crate::executable::AneProgram;
 use crate::memory::SharedMemory;
 use crate::placement::is_shareable;
@@ -157,6 +158,7 @@ impl<F: Framework> Ane<F> {
     /// When a proof comes out wrong, with what was expected and what was found, and when nothing
     /// can be compiled at all.
     pub fn open(framework: F, name: &str, options: Options) -> Result<Self, Error> {
+        remove_abandoned(framework.temporary_directory());
         let programs = Programs::new(framework, options);
         let (scheme, binding) = proof::binding(name, &programs)?;
         let (weights, sharing) = proof::weights(name, &programs, scheme, programs.options.weights)?;

@@ -1,6 +1,6 @@
 //! Small programs for doctor and probe.
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Turn};
 use crate::executable::AneProgram;
 use crate::prepare::{Naming, Prepared};
 use crate::programs::Programs;
@@ -63,7 +63,8 @@ impl<F: Framework> Laboratory<F> {
         let identifier = framework.identifier(&model).map_err(failed)?;
         let parent = framework.temporary_directory();
         let directory = Directory::write(parent, &identifier, descriptor)?;
-        Ok(RawModel { model, directory })
+        let turn = directory.turn()?;
+        Ok(RawModel { model, directory, turn })
     }
 }
 
@@ -71,6 +72,7 @@ impl<F: Framework> Laboratory<F> {
 pub(crate) struct RawModel<F: Framework> {
     pub(crate) model: F::Model,
     pub(crate) directory: Directory,
+    pub(crate) turn: Turn,
 }
 
 fn run(program: &mut dyn Executable, input: &[f64]) -> Result<Vec<f64>, Error> {

@@ -9,7 +9,6 @@ impl<F: Framework> Programs<F> {
     /// Loads a program. While there is no room, another connection is opened for it; where that
     /// does not help, others are unloaded.
     pub(crate) fn load(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), Error> {
-        slot.directory.restore()?;
         while state.clients.loaded() >= self.options.live_programs.max(1) && self.evict(state)? {}
         loop {
             let Some(client) = self.client_with_room(state) else {
@@ -18,6 +17,8 @@ impl<F: Framework> Programs<F> {
                 }
                 return Err(Error::new(ErrorKind::Load, "there is no room for another program"));
             };
+            // The wait for it is not spent with room that others need: they are unloaded before.
+            let turn = slot.directory.turn()?;
             let load =
                 |state: &State<F>| self.framework.load(&slot.model, state.clients.get(client));
             let others = state.clients.loaded();
@@ -29,6 +30,7 @@ impl<F: Framework> Programs<F> {
                 }
                 loaded => loaded,
             };
+            drop(turn);
             let error = match loaded {
                 Ok(()) => {
                     state.clients.took(client);
@@ -99,9 +101,11 @@ impl<F: Framework> Programs<F> {
         if !framework.compiled_model_exists(&slot.model).map_err(failed)? {
             self.have_compiled(state, &slot)?;
         }
+        let turn = slot.directory.turn()?;
         framework.load(&slot.model, Some(client)).map_err(failed)?;
         let ran = run_proof(framework, &slot.model);
         let unloaded = framework.unload(&slot.model);
+        drop(turn);
         let seen = ran.map_err(failed)?;
         unloaded.map_err(failed)?;
         let wrong = (0..32).find(|&i| seen.get(i) != Some(&f16::from_f64(2.0 * i as f64)));
@@ -131,6 +135,8 @@ impl<F: Framework> Programs<F> {
 
     /// Unloads a program, whatever the failures say as long as attempts are left.
     pub(crate) fn unload(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), CallError> {
+        // It would be unloaded without, too.
+        let _turn = slot.directory.turn_to_remove();
         let mut attempt = 0;
         while let Err(error) = self.framework.unload(&slot.model) {
             attempt += 1;

@@ -63,8 +63,9 @@ fn reload<F: Framework>(laboratory: &Laboratory<F>, scheme: Scheme) -> Observati
         let framework = &laboratory.programs.framework;
         let failed = |e| Error::of_call(ErrorKind::Compile, "not compiled", e);
         framework.compile(&raw.model).map_err(failed)?;
+        raw.directory.take(&raw.turn)?;
         let size = |name: &str| {
-            std::fs::metadata(raw.directory.path().join(name)).map_or(-1.0, |m| m.len() as f64)
+            std::fs::metadata(raw.directory.own().join(name)).map_or(-1.0, |m| m.len() as f64)
         };
         Ok([size(COMPILED_FILES[0]), size(COMPILED_FILES[1]), size("weights/weight.bin")])
     });
@@ -131,13 +132,11 @@ fn in_place_reload<F: Framework>(laboratory: &Laboratory<F>) -> Observation {
         let request = trial.request(framework, None).map_err(failed)?;
         let before = trial.first(framework, &raw.model, &request).map_err(failed)?;
         // Unloading removes the directory; it is put there again with the new file.
-        raw.directory.keep()?;
+        raw.directory.take(&raw.turn)?;
         let bytes = new.weights.values().next().expect("one file");
-        let path = raw.directory.path().join("weights/weight.bin");
-        std::fs::write(&path, &**bytes)
-            .map_err(|e| Error::new(ErrorKind::Directory, format!("{}: {e}", path.display())))?;
+        raw.directory.put("weights/weight.bin", bytes).map_err(|e| raw.directory.failed(&e))?;
         framework.unload(&raw.model).map_err(failed)?;
-        raw.directory.restore()?;
+        raw.directory.place(&raw.turn)?;
         framework.load(&raw.model, None).map_err(failed)?;
         let after = trial.first(framework, &raw.model, &request).map_err(failed)?;
         framework.unload(&raw.model).map_err(failed)?;

@@ -84,8 +84,8 @@ pub(crate) enum Source {
     Any,
     /// The same without what was kept: for weights that are replaced often.
     System,
-    /// The compiler or what it left in the model's directory, and the compiled files are in the model's directory afterwards, for
-    /// [`Source::Donor`]. What the system has in its cache does not bring them.
+    /// The compiler, which leaves the compiled files for [`Source::Donor`]. What the system has in
+    /// its cache does not bring them.
     WithFiles,
     /// The compiled files of another program of the same text, with the weight file in the place
     /// of its compiled weights.
@@ -184,7 +184,7 @@ impl<F: Framework> Programs<F> {
             })?;
             slot.description =
                 attributes.as_ref().map_or_else(Description::default, Description::read);
-            slot.directory.keep()
+            Ok(())
         });
         if let Err(error) = described {
             self.discard(state, slot);
@@ -222,8 +222,7 @@ impl<F: Framework> Programs<F> {
     ) -> Result<(), Error> {
         let what = "what the system has compiled cannot be used";
         let failed = |e| Error::of_call(ErrorKind::Compile, what, e);
-        let usable =
-            !matches!(source, Source::WithFiles) || has_compiled_files(slot.directory.path());
+        let usable = !matches!(source, Source::WithFiles);
         if usable && self.framework.compiled_model_exists(&slot.model).map_err(failed)? {
             if self.load(state, slot).is_ok() {
                 return Ok(());
@@ -240,7 +239,7 @@ impl<F: Framework> Programs<F> {
         self.have_compiled(state, slot)?;
         self.load(state, slot)?;
         if let Some(cache) = &cache {
-            cache.keep(descriptor, slot.directory.path());
+            cache.keep(descriptor, slot.directory.own());
         }
         Ok(())
     }
@@ -269,9 +268,7 @@ impl<F: Framework> Programs<F> {
                 state.counts.kept_refused += 1;
                 state.refusal = error.to_string();
                 cache.remove(descriptor);
-                for name in COMPILED_FILES {
-                    let _ = fs::remove_file(slot.directory.path().join(name));
-                }
+                COMPILED_FILES.iter().for_each(|name| slot.directory.remove(name));
             }
         }
         slot.client.is_some()
@@ -310,7 +307,10 @@ impl<F: Framework> Programs<F> {
         }
         state.counts.compilations += 1;
         let what = "the Neural Engine's compiler refuses the program";
-        self.framework.compile(&slot.model).map_err(|e| Error::of_call(ErrorKind::Compile, what, e))
+        let turn = slot.directory.turn()?;
+        let compiled = self.framework.compile(&slot.model);
+        compiled.map_err(|e| Error::of_call(ErrorKind::Compile, what, e))?;
+        slot.directory.take(&turn)
     }
 
     /// Has a new surface made, again if need be.
@@ -363,10 +363,6 @@ impl<F: Framework> Programs<F> {
     }
 }
 
-fn has_compiled_files(directory: &Path) -> bool {
-    COMPILED_FILES.iter().all(|name| directory.join(name).exists())
-}
-
 /// Puts a donor's compiled program beside the weights of another.
 fn copy_compiled(
     donor: &Path,
@@ -392,7 +388,7 @@ impl<F: Framework> Handle<F> {
 
     /// Where the compiled files are, whether the program is loaded or not.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.programs.lock().slots[&self.id].directory.kept().to_owned()
+        self.programs.lock().slots[&self.id].directory.own().to_owned()
     }
 
     /// Runs once, after loading it if it was unloaded for others. A run that fails for no lasting

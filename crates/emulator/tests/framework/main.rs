@@ -3,6 +3,7 @@
 mod faults;
 mod kept;
 mod modes;
+mod neighbours;
 mod programs;
 mod sharing;
 mod support;
