@@ -1,27 +1,26 @@
-//! Forward and backward on two devices: an accelerator computes the layers, the host everything
-//! else, at the same time where one does not wait for the other.
+//! Programs on two devices, training's and inference's: an accelerator computes the layers, the
+//! host everything else, at the same time where one does not wait for the other.
+
+mod compiled;
+mod memory;
 
 use crate::OptimizerSection;
 use crate::divided::SharedPrograms;
 use crate::programs::{adamw_parameters, adamw_settings, gradient_partition};
-use orion_compile::partition::{
-    Access, Attached, Occasion, Part, PartSurface, Partition, Role, Unit, WeightForm, Work,
-};
-use orion_mil::{Program, WEIGHT_FILE, Weights};
+use compiled::{Compiler, Prepared, Tasks};
+use memory::{Memory, bound, constants};
+use orion_compile::partition::{Access, Attached, Occasion, Partition, Unit, WeightForm, Work};
+use orion_mil::{Program, Weights};
 use orion_models::{Network, ParameterSpec, WeightIndex};
 use orion_runtime::{
-    Action, Bindings, Bound, Device, Error, ErrorKind, Executable, Lane, Layout, NumericEvents,
-    Port, PortKind, RunFigures, Schedule, Signature, Span, Surface, Task,
+    Action, Bindings, Device, Error, ErrorKind, Executable, Lane, Layout, NumericEvents, Port,
+    PortKind, RunFigures, Schedule, Signature, Surface, Task,
 };
 use orion_tensor::{DType, f16};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The lane of everything but layers, and the lane of layers.
-const HOST: usize = 0;
-const ACCELERATOR: usize = 1;
 
 /// Names of values of a program that a device refuses to compute.
 pub type Refused = dyn Fn(&Program, &Weights) -> BTreeSet<String> + Send + Sync;
@@ -70,7 +69,8 @@ pub struct PartSpan {
     pub figures: RunFigures,
 }
 
-/// The gradient program of a network in parts; an executable with the same ports.
+/// A program of a network in parts: its gradients, or a step or chunk of inference. An executable
+/// with the same ports.
 ///
 /// Surfaces between parts are kept from one run to the next.
 ///
@@ -101,11 +101,6 @@ pub struct LayerSchedule {
     spans: Vec<PartSpan>,
 }
 
-enum Memory {
-    Own(Surface),
-    Port(String),
-}
-
 /// How far an update is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Update {
@@ -115,20 +110,6 @@ enum Update {
     Due,
     /// It is being made, or was when something failed.
     Begun,
-}
-
-/// What is compiled.
-struct Prepared {
-    lanes: [Lane; 2],
-    /// What is done with each part, by its name.
-    tasks: HashMap<(Work, String), Task>,
-    schedules: HashMap<Occasion, Planned>,
-}
-
-/// A schedule and what its tasks are.
-struct Planned {
-    schedule: Schedule,
-    work: Vec<Work>,
 }
 
 impl LayerSchedule {
@@ -464,147 +445,6 @@ impl LayerSchedule {
 /// What two devices are called.
 fn pair_name(accelerator: &Accelerator, host: &dyn Device) -> String {
     format!("{}+{}", accelerator.device.name(), host.name())
-}
-
-impl Memory {
-    /// Memory for a surface that is no port, of the accelerator where that sees it.
-    fn of(
-        surface: &PartSurface,
-        signature: &Signature,
-        accelerator: Option<&dyn Device>,
-    ) -> Result<Self, Error> {
-        let is_port = matches!(surface.role, Role::Input | Role::Result);
-        if is_port && signature.port(&surface.name).is_some() {
-            return Ok(Self::Port(surface.name.clone()));
-        }
-        let shape = surface.ty.shape().expect("parts are of known shapes");
-        let layout = Layout::dense(surface.ty.dtype, &shape);
-        Ok(Self::Own(match accelerator {
-            Some(device) => device.surface(&layout)?,
-            None => Surface::zeros(layout),
-        }))
-    }
-}
-
-/// All memory of a partition for one run; `nothing` stands for ports that are not of the
-/// signature.
-fn bound<'a>(
-    memory: &'a mut [Memory],
-    bindings: &'a mut Bindings<'_>,
-    signature: &Signature,
-    nothing: &'a Surface,
-) -> Result<Vec<Bound<'a>>, Error> {
-    let ordered = bindings.matched(signature, "two devices")?;
-    let names = signature.ports.iter().map(|p| p.name.as_str());
-    let mut ports: HashMap<&str, Bound<'a>> = names
-        .zip(ordered)
-        .map(|(name, bound)| {
-            let bound = match bound {
-                Bound::Read(surface) => Bound::Read(surface),
-                Bound::Write(surface) => Bound::Write(surface),
-            };
-            (name, bound)
-        })
-        .collect();
-    Ok(memory
-        .iter_mut()
-        .map(|memory| match memory {
-            Memory::Own(surface) => Bound::Write(surface),
-            Memory::Port(name) => ports.remove(name.as_str()).unwrap_or(Bound::Read(nothing)),
-        })
-        .collect())
-}
-
-/// The weight file of a part's program.
-fn constants(part: &Part, surfaces: &[Bound<'_>]) -> Weights {
-    let mut weights = Weights::new();
-    for constant in &part.constants {
-        let tensor = surfaces[constant.surface].surface().to_tensor();
-        weights.insert(WEIGHT_FILE, constant.offset, tensor);
-    }
-    weights
-}
-
-/// Tasks under construction, with what each is.
-#[derive(Default)]
-struct Tasks {
-    tasks: Vec<Task>,
-    work: Vec<Work>,
-}
-
-impl Tasks {
-    fn add(&mut self, task: Task, work: Work) {
-        self.tasks.push(task);
-        self.work.push(work);
-    }
-
-    fn planned(self, lanes: &[Lane]) -> Planned {
-        Planned { schedule: Schedule::new(self.tasks, lanes), work: self.work }
-    }
-}
-
-impl Planned {
-    fn spans(&self, spans: Vec<Span>) -> Vec<PartSpan> {
-        let tasks = self.schedule.tasks();
-        let spans = spans.into_iter().map(|span| {
-            let task = &tasks[span.task];
-            let unit = if task.lane == HOST { Unit::Host } else { Unit::Accelerator };
-            PartSpan {
-                name: task.name.clone(),
-                unit,
-                work: self.work[span.task],
-                begin: span.begin,
-                end: span.end,
-                events: span.events,
-                figures: span.figures,
-            }
-        });
-        spans.collect()
-    }
-}
-
-struct Compiler<'a> {
-    partition: &'a Partition,
-    lanes: [Lane; 2],
-    /// Executables by lane and program.
-    known: HashMap<(usize, usize), usize>,
-}
-
-impl Compiler<'_> {
-    /// A run of a part of the accelerator, whose program others may have compiled.
-    fn shared_task(&mut self, part: &Part, shared: &SharedPrograms) -> Result<Task, Error> {
-        let executables = &mut self.lanes[ACCELERATOR].executables;
-        let executable = match self.known.get(&(ACCELERATOR, part.program)) {
-            Some(&known) => known,
-            None => {
-                let program = &self.partition.programs[part.program];
-                executables.push(Box::new(shared.get(program)?));
-                self.known.insert((ACCELERATOR, part.program), executables.len() - 1);
-                executables.len() - 1
-            }
-        };
-        let ports = part.ports.iter().map(|c| (c.port.clone(), c.surface)).collect();
-        let (name, action) = (part.name.clone(), Action::Run(ports));
-        Ok(Task { name, lane: ACCELERATOR, executable, action })
-    }
-
-    /// A run of a part, whose program is compiled when it is new, or has constants of its own.
-    fn task(&mut self, part: &Part, device: &dyn Device, weights: &Weights) -> Result<Task, Error> {
-        let lane = if part.unit == Unit::Host { HOST } else { ACCELERATOR };
-        let known = self.known.get(&(lane, part.program)).copied();
-        let executable = match known.filter(|_| part.constants.is_empty()) {
-            Some(known) => known,
-            None => {
-                let program = &self.partition.programs[part.program];
-                let executables = &mut self.lanes[lane].executables;
-                executables.push(device.compile(program, weights)?);
-                self.known.insert((lane, part.program), executables.len() - 1);
-                executables.len() - 1
-            }
-        };
-        let ports = part.ports.iter().map(|c| (c.port.clone(), c.surface)).collect();
-        Ok(Task { name: part.name.clone(), lane, executable, action: Action::Run(ports) })
-    }
 }
 
 impl Executable for LayerSchedule {
