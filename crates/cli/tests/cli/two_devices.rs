@@ -288,7 +288,8 @@ fn a_run_that_is_killed_at_each_step_loses_nothing() {
     let place = tiny_run();
     let device = "-d ane-stand-in:m4:baked-recompile:16+cpu";
     place.line(&format!("train {TINY} --out whole --steps 5 {device}")).succeeded();
-    let killed = format!("train {TINY} --out killed --steps 5 {device}");
+    // All are kept, so that none is gone before it was seen.
+    let killed = format!("train {TINY} --out killed --steps 5 {device} --set checkpoint.keep=5");
     let words: Vec<&str> = killed.split_whitespace().collect();
     let mut child = place.command(&words).spawn().unwrap();
     for step in 1..5 {
