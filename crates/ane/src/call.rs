@@ -61,6 +61,9 @@ impl Call {
     }
 }
 
+/// How the text of an exception begins.
+const THROWN: &str = "the framework threw";
+
 /// A call that failed, in the system's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
@@ -76,6 +79,16 @@ impl CallError {
     /// A failure without a number.
     pub fn new(call: Call, text: impl Into<String>) -> Self {
         Self { call, code: None, text: text.into() }
+    }
+
+    /// An exception of Objective-C, in its own words.
+    pub fn thrown(call: Call, exception: &str) -> Self {
+        Self::new(call, format!("{THROWN} {exception}"))
+    }
+
+    /// Whether it is an exception, not an error that the system returned.
+    pub(crate) fn is_exception(&self) -> bool {
+        self.text.starts_with(THROWN)
     }
 
     /// What it means, as far as that is known.

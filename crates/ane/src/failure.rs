@@ -28,6 +28,8 @@ pub enum Failure {
     OutOfSurfaces,
     /// The system's service did not answer.
     Timeout,
+    /// The framework threw an exception of Objective-C: the call is not made as it wants it.
+    Exception,
     /// Something of which nothing is known.
     Other,
 }
@@ -61,6 +63,10 @@ const WORDS: [(&str, Failure); 23] = [
 
 impl Failure {
     pub(crate) fn of(error: &CallError) -> Self {
+        // An exception's reason may have any words in it.
+        if error.is_exception() {
+            return Self::Exception;
+        }
         if let Some((_, failure)) = WORDS.iter().find(|(word, _)| error.text.contains(word)) {
             return *failure;
         }
@@ -109,6 +115,9 @@ impl Failure {
             Self::InUse => "report this with the output of `orion doctor --json`",
             Self::OutOfSurfaces => "free memory, or use a smaller model",
             Self::Timeout => "the system's service is busy or restarted; try again",
+            Self::Exception => {
+                "this is a mistake in how Orion calls the system, and trying again does not help: report it with the output of `orion doctor --json`"
+            }
             Self::Other => "report this with the output of `orion doctor --json`",
         }
     }
@@ -134,5 +143,8 @@ mod tests {
         assert_eq!(failure(Call::Evaluate, "who knows"), Failure::Other);
         assert_eq!(failure(Call::Open, "no such file"), Failure::Absent);
         assert!(Failure::Compilation.is_transient() && !Failure::SurfaceMismatch.is_transient());
+        let thrown = CallError::thrown(Call::Load, "NSInvalidArgumentException: denied, timeout");
+        assert_eq!(thrown.failure(), Failure::Exception);
+        assert!(!Failure::Exception.is_transient());
     }
 }

@@ -1,7 +1,7 @@
 //! Loading and unloading programs: through which connection, and which makes room for which.
 
 use crate::programs::{Programs, Slot, State};
-use crate::{Binding, CallError, Descriptor, Error, ErrorKind, Framework};
+use crate::{Binding, CallError, Descriptor, Error, ErrorKind, Failure, Framework};
 use orion_tensor::f16;
 use std::collections::BTreeMap;
 
@@ -133,14 +133,16 @@ impl<F: Framework> Programs<F> {
         unloaded.map(|()| true).map_err(|e| Error::of_call(ErrorKind::Load, what, e))
     }
 
-    /// Unloads a program, whatever the failures say as long as attempts are left.
+    /// Unloads a program, whatever the failures say as long as attempts are left; but a call that
+    /// throws is not made again.
     pub(crate) fn unload(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), CallError> {
         // It would be unloaded without, too.
         let _turn = slot.directory.turn_to_remove();
         let mut attempt = 0;
         while let Err(error) = self.framework.unload(&slot.model) {
             attempt += 1;
-            if attempt >= self.options.retry.attempts {
+            let thrown = error.failure() == Failure::Exception;
+            if thrown || attempt >= self.options.retry.attempts {
                 return Err(error);
             }
             self.pause(state, attempt);

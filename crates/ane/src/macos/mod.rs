@@ -147,7 +147,7 @@ fn caught<R>(call: Call, calls: impl FnOnce() -> Result<R, CallError>) -> Result
         let outcome = objc2::exception::catch(AssertUnwindSafe(calls));
         outcome.unwrap_or_else(|exception| {
             let words = exception.map_or_else(|| "nil".to_owned(), |e| format!("{e:?}"));
-            Err(CallError::new(call, format!("the framework threw {words}")))
+            Err(CallError::thrown(call, &words))
         })
     })
 }

@@ -26,6 +26,8 @@ pub enum Fault {
     Transient,
     /// With these words of the system.
     Says(String),
+    /// With an exception, which says this.
+    Throws(String),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +83,7 @@ impl Ledger {
             None => Ok(()),
             Some(Fault::Transient) => Err(CallError::new(call, "no reason was given")),
             Some(Fault::Says(text)) => Err(CallError::new(call, text.clone())),
+            Some(Fault::Throws(text)) => Err(CallError::thrown(call, text)),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::support::{
     Bench, assert_close, expected, expected_of, layer, layer_of, options, run, run_in, weights,
 };
-use orion_ane::{Ane, Call, ErrorKind, Options, Retry, WeightMode};
+use orion_ane::{Ane, Call, ErrorKind, Failure, Options, Retry, WeightMode};
 use orion_emulator::{Behaviour, Fault, StandIn};
 use orion_runtime::{Device as _, Executable};
 use std::error::Error;
@@ -103,6 +103,32 @@ fn what_fails_for_good_is_an_error_and_leaves_nothing() {
         }
         assert!(failures > 20, "{mode}: {failures}");
     }
+}
+
+#[test]
+fn a_call_that_throws_is_not_made_again() {
+    let thrown = || Fault::Throws("NSInvalidArgumentException: no timeout".to_owned());
+    let once = |mode| Options { wait: |_| panic!("tried again"), ..with(mode, 5) };
+    for (system, mode) in cases() {
+        let mut failures = 0;
+        for number in calls_of_a_session(system, mode) {
+            let bench = Bench::new(system);
+            bench.framework.fail_at(number, thrown());
+            // Where room is short, waiting for it is no second attempt at what threw.
+            let is_short = system.loaded_per_client == 1;
+            let options = if is_short { with(mode, 5) } else { once(mode) };
+            failures += usize::from(session(&bench, options).is_err());
+            bench.assert_empty();
+        }
+        assert!(failures > 20, "{mode}: {failures}");
+    }
+    let bench = Bench::new(Behaviour::default());
+    bench.framework.fail_at(0, thrown());
+    let error = bench.open(once(WeightMode::Inputs)).err().unwrap();
+    assert_eq!(error.failure(), Some(Failure::Exception));
+    let words = error.to_string();
+    assert!(words.contains("threw NSInvalidArgumentException: no timeout"), "{words}");
+    assert!(words.contains("`orion doctor --json`"), "{words}");
 }
 
 #[test]
