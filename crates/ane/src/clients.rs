@@ -28,11 +28,13 @@ struct Known<C> {
     loaded: usize,
     /// Programs that it had when it took no more.
     full_at: usize,
+    /// The system's service answers nothing more through it.
+    is_closed: bool,
 }
 
 impl<C> Known<C> {
     fn new(client: Option<C>) -> Self {
-        Self { client, loaded: 0, full_at: usize::MAX }
+        Self { client, loaded: 0, full_at: usize::MAX, is_closed: false }
     }
 }
 
@@ -48,9 +50,9 @@ impl<C> Clients<C> {
         }
     }
 
-    /// Connections, the shared one included.
+    /// Connections that are open, the shared one included.
     pub(crate) fn len(&self) -> usize {
-        self.known.len()
+        self.known.iter().filter(|k| !k.is_closed).count()
     }
 
     /// Programs that are loaded.
@@ -69,7 +71,7 @@ impl<C> Clients<C> {
             // Whatever refused a program then, it was not for want of room.
             self.forget_limits();
         }
-        self.known.iter().position(|k| k.loaded < k.full_at)
+        self.known.iter().position(|k| !k.is_closed && k.loaded < k.full_at)
     }
 
     /// Whether another connection may help.
@@ -86,6 +88,12 @@ impl<C> Clients<C> {
     /// No more are opened.
     pub(crate) fn refuse(&mut self) {
         self.refused = true;
+    }
+
+    /// One was closed by the system's service: nothing is loaded through it any more.
+    pub(crate) fn close(&mut self, number: usize) {
+        self.known[number].client = None;
+        self.known[number].is_closed = true;
     }
 
     /// A program was loaded through one.
@@ -161,6 +169,19 @@ mod tests {
         assert!(!clients.may_open(9));
         clients.released(0);
         assert!(clients.may_open(9));
+    }
+
+    #[test]
+    fn another_takes_the_place_of_one_that_was_closed() {
+        let mut clients = Clients::new();
+        clients.took(0);
+        clients.close(0);
+        assert_eq!((clients.with_room(), clients.len()), (None, 0));
+        assert!(clients.may_open(1));
+        assert_eq!(clients.add("own"), 1);
+        // Nor when limits are learned anew.
+        clients.released(0);
+        assert_eq!((clients.with_room(), clients.len()), (Some(1), 1));
     }
 
     #[test]

@@ -28,11 +28,19 @@ pub enum Failure {
     OutOfSurfaces,
     /// The system's service did not answer.
     Timeout,
+    /// The connection to the system's service is closed for good; another may be opened.
+    Disconnected,
     /// The framework threw an exception of Objective-C: the call is not made as it wants it.
     Exception,
     /// Something of which nothing is known.
     Other,
 }
+
+/// Foundation's numbers for connections to services (`NSXPCConnectionInterrupted`, `…Invalid` and
+/// `…ReplyInvalid`), and what they mean. A connection that was interrupted is made again by the
+/// next call.
+const CONNECTION_CODES: [(i64, Failure); 3] =
+    [(4097, Failure::Timeout), (4099, Failure::Disconnected), (4101, Failure::Timeout)];
 
 /// Words in the system's messages, and what they mean. The first that is found counts.
 const WORDS: [(&str, Failure); 23] = [
@@ -66,6 +74,12 @@ impl Failure {
         // An exception's reason may have any words in it.
         if error.is_exception() {
             return Self::Exception;
+        }
+        if error.text.contains("NSCocoaErrorDomain")
+            && let Some((_, failure)) =
+                CONNECTION_CODES.iter().find(|(code, _)| error.code == Some(*code))
+        {
+            return *failure;
         }
         if let Some((_, failure)) = WORDS.iter().find(|(word, _)| error.text.contains(word)) {
             return *failure;
@@ -115,6 +129,9 @@ impl Failure {
             Self::InUse => "report this with the output of `orion doctor --json`",
             Self::OutOfSurfaces => "free memory, or use a smaller model",
             Self::Timeout => "the system's service is busy or restarted; try again",
+            Self::Disconnected => {
+                "the system's service has closed the connection of this process: start the command again"
+            }
             Self::Exception => {
                 "this is a mistake in how Orion calls the system, and trying again does not help: report it with the output of `orion doctor --json`"
             }
@@ -143,6 +160,16 @@ mod tests {
         assert_eq!(failure(Call::Evaluate, "who knows"), Failure::Other);
         assert_eq!(failure(Call::Open, "no such file"), Failure::Absent);
         assert!(Failure::Compilation.is_transient() && !Failure::SurfaceMismatch.is_transient());
+        let of_code = |code, domain: &str| {
+            let text = format!("Couldn't communicate with a helper application. ({domain})");
+            CallError { call: Call::Evaluate, code: Some(code), text }.failure()
+        };
+        assert_eq!(of_code(4097, "NSCocoaErrorDomain"), Failure::Timeout);
+        assert_eq!(of_code(4099, "NSCocoaErrorDomain"), Failure::Disconnected);
+        assert_eq!(of_code(4101, "NSCocoaErrorDomain"), Failure::Timeout);
+        assert_eq!(of_code(4099, "com.apple.appleneuralengine"), Failure::Other);
+        assert_eq!(of_code(4, "NSCocoaErrorDomain"), Failure::Other);
+        assert!(Failure::Timeout.is_transient() && !Failure::Disconnected.is_transient());
         let thrown = CallError::thrown(Call::Load, "NSInvalidArgumentException: denied, timeout");
         assert_eq!(thrown.failure(), Failure::Exception);
         assert!(!Failure::Exception.is_transient());

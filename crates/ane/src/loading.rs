@@ -7,11 +7,18 @@ use std::collections::BTreeMap;
 
 impl<F: Framework> Programs<F> {
     /// Loads a program. While there is no room, another connection is opened for it; where that
-    /// does not help, others are unloaded.
+    /// does not help, others are unloaded. A connection that turns out to be closed is left for
+    /// another, once.
     pub(crate) fn load(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), Error> {
         while state.clients.loaded() >= self.options.live_programs.max(1) && self.evict(state)? {}
+        let mut closed = None;
         loop {
             let Some(client) = self.client_with_room(state) else {
+                if state.clients.len() == 0 {
+                    let what = "every connection to the system's service was closed";
+                    let error = Error::new(ErrorKind::Load, what);
+                    return Err(closed.unwrap_or(error.hint(Failure::Disconnected.hint())));
+                }
                 if self.evict(state)? {
                     continue;
                 }
@@ -39,9 +46,19 @@ impl<F: Framework> Programs<F> {
                 }
                 Err(error) => error,
             };
-            if !error.failure().is_transient() || others == 0 {
+            let failure = error.failure();
+            if !failure.is_transient() || others == 0 {
                 let what = "the compiled program cannot be loaded";
-                return Err(Error::of_call(ErrorKind::Load, what, error));
+                let error = Error::of_call(ErrorKind::Load, what, error);
+                if failure != Failure::Disconnected {
+                    return Err(error);
+                }
+                state.clients.close(client);
+                if closed.is_some() {
+                    return Err(error);
+                }
+                closed = Some(error);
+                continue;
             }
             state.clients.was_full(client);
         }
@@ -134,15 +151,19 @@ impl<F: Framework> Programs<F> {
     }
 
     /// Unloads a program, whatever the failures say as long as attempts are left; but a call that
-    /// throws is not made again.
+    /// throws is not made again, and a program whose connection is closed is gone with it.
     pub(crate) fn unload(&self, state: &mut State<F>, slot: &mut Slot<F>) -> Result<(), CallError> {
         // It would be unloaded without, too.
         let _turn = slot.directory.turn_to_remove();
         let mut attempt = 0;
         while let Err(error) = self.framework.unload(&slot.model) {
             attempt += 1;
-            let thrown = error.failure() == Failure::Exception;
-            if thrown || attempt >= self.options.retry.attempts {
+            let failure = error.failure();
+            if failure == Failure::Disconnected {
+                state.clients.close(slot.client.expect("it is loaded"));
+                break;
+            }
+            if failure == Failure::Exception || attempt >= self.options.retry.attempts {
                 return Err(error);
             }
             self.pause(state, attempt);

@@ -429,11 +429,16 @@ impl<F: Framework> Programs<F> {
             };
             attempt += 1;
             let transient = error.failure().is_some_and(Failure::is_transient);
-            if !transient || attempt >= self.options.retry.attempts {
+            // What is loaded through a closed connection is loaded anew through another.
+            let closed = error.failure() == Some(Failure::Disconnected) && slot.client.is_some();
+            if !(transient || closed) || attempt >= self.options.retry.attempts {
                 return Err(error);
             }
             self.pause(state, attempt);
-            if attempt > 1 && slot.client.is_some() {
+            if let (true, Some(client)) = (closed, slot.client) {
+                state.clients.close(client);
+            }
+            if (closed || attempt > 1) && slot.client.is_some() {
                 self.unload(state, slot).map_err(|e| {
                     Error::of_call(ErrorKind::Evaluate, "the program cannot be loaded anew", e)
                 })?;

@@ -331,6 +331,8 @@ impl Framework for System {
         attempt(Call::Load, |error| unsafe {
             model::load(model.object(), (QUALITY_OF_SERVICE, pointer(&options), error))
         })?;
+        // What could not be unloaded through another connection is not what runs from now on.
+        *model.own() = None;
         // Loading forgets them.
         self.ask_for_statistics(model, Call::Load)
     }

@@ -1,7 +1,7 @@
 //! Counts objects and calls, and has calls fail.
 
 use orion_ane::{Call, CallError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Objects that exist.
@@ -26,6 +26,8 @@ pub enum Fault {
     Transient,
     /// With these words of the system.
     Says(String),
+    /// Because the connection to the system's service was interrupted.
+    Interrupted,
     /// With an exception, which says this.
     Throws(String),
 }
@@ -51,6 +53,8 @@ struct Records {
     /// Programs that are loaded, by connection.
     loaded: HashMap<usize, usize>,
     clients_so_far: usize,
+    /// Connections that were closed.
+    closed: HashSet<usize>,
 }
 
 impl Ledger {
@@ -83,8 +87,21 @@ impl Ledger {
             None => Ok(()),
             Some(Fault::Transient) => Err(CallError::new(call, "no reason was given")),
             Some(Fault::Says(text)) => Err(CallError::new(call, text.clone())),
+            Some(Fault::Interrupted) => Err(connection_error(call, 4097)),
             Some(Fault::Throws(text)) => Err(CallError::thrown(call, text)),
         }
+    }
+
+    pub(super) fn close(&self, client: usize) {
+        self.lock().closed.insert(client);
+    }
+
+    /// Fails a call that goes through a connection which was closed.
+    pub(super) fn reach(&self, call: Call, client: usize) -> Result<(), CallError> {
+        if !self.lock().closed.contains(&client) {
+            return Ok(());
+        }
+        Err(connection_error(call, 4099))
     }
 
     /// A number that no connection had yet.
@@ -103,6 +120,12 @@ impl Ledger {
         self.lock().counts(kind).for_each(|count| *count += 1);
         Token { ledger: self.clone(), kind }
     }
+}
+
+/// What Foundation says of connections: `NSXPCConnectionInterrupted` (4097) and `…Invalid` (4099).
+fn connection_error(call: Call, code: i64) -> CallError {
+    let text = "Couldn't communicate with a helper application. (NSCocoaErrorDomain)";
+    CallError { call, code: Some(code), text: text.to_owned() }
 }
 
 impl Records {

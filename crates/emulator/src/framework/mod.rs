@@ -68,8 +68,8 @@ pub struct StandInModel {
 /// A compiled program that is loaded.
 struct Loaded {
     runnable: Runnable,
-    /// Whether it was loaded through a connection that the process opened.
-    own_client: bool,
+    /// The connection it was loaded through; 0 is the one that all models share.
+    client: usize,
     _token: Token,
 }
 
@@ -125,6 +125,12 @@ impl StandIn {
     /// Has a call fail, counted from 0 over all calls.
     pub fn fail_at(&self, number: usize, fault: Fault) {
         self.shared.ledger.fail_at(number, fault);
+    }
+
+    /// Closes a connection for good, by its number: 0 is the one that all models share, the others
+    /// count from 1 as they were opened.
+    pub fn close(&self, client: usize) {
+        self.shared.ledger.close(client);
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<String, Artifact>> {
@@ -234,6 +240,7 @@ impl Framework for StandIn {
 
     fn compile(&self, model: &StandInModel) -> Result<(), CallError> {
         self.shared.ledger.call(Call::Compile)?;
+        self.shared.ledger.reach(Call::Compile, 0)?;
         let refuse = |reason: &str, detail: &str| {
             let text = format!("_ANECompiler : ANECCompile() FAILED err=({reason}) {detail}");
             Err(CallError::new(Call::Compile, text))
@@ -260,19 +267,20 @@ impl Framework for StandIn {
 
     fn load(&self, model: &StandInModel, client: Option<&StandInClient>) -> Result<(), CallError> {
         self.shared.ledger.call(Call::Load)?;
+        let number = client.map_or(0, |c| c.number);
+        self.shared.ledger.reach(Call::Load, number)?;
         let refuse = |message: String| {
             let text = format!("programLoadError: {message}");
             CallError { call: Call::Load, code: Some(5), text }
         };
         let mut loaded = model.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if loaded.is_some() {
+        if loaded.as_ref().is_some_and(|l| l.client == number) {
             return Ok(());
         }
         let behaviour = &self.shared.behaviour;
         if client.is_some() && behaviour.own_clients == OwnClients::Refused {
             return Err(refuse("Entitlement com.apple.ane.iokit-user-access".to_owned()));
         }
-        let number = client.map_or(0, |c| c.number);
         if self.living().loaded >= behaviour.loaded_programs
             || self.shared.ledger.loaded_through(number) >= behaviour.loaded_per_client
         {
@@ -294,14 +302,17 @@ impl Framework for StandIn {
         };
         let runnable = self.runnable(&artifact).map_err(refuse)?;
         let token = self.shared.ledger.token(Kind::Loaded(number));
-        *loaded = Some(Loaded { runnable, own_client: client.is_some(), _token: token });
+        *loaded = Some(Loaded { runnable, client: number, _token: token });
         Ok(())
     }
 
     fn unload(&self, model: &StandInModel) -> Result<(), CallError> {
         self.shared.ledger.call(Call::Unload)?;
         let loaded = model.loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if self.shared.behaviour.unloading_removes_files && loaded.is_none_or(|l| !l.own_client) {
+        let number = loaded.map_or(0, |l| l.client);
+        // A program does not outlive its connection.
+        self.shared.ledger.reach(Call::Unload, number)?;
+        if self.shared.behaviour.unloading_removes_files && number == 0 {
             // As with the framework, it is no error when there is none.
             let _ = std::fs::remove_dir_all(self.model_directory(model));
         }
@@ -374,7 +385,8 @@ impl Framework for StandIn {
         let Some(loaded) = loaded.as_mut() else {
             return Err(CallError::new(Call::Evaluate, "programInferenceProgramNotFound"));
         };
-        if loaded.own_client && self.shared.behaviour.own_clients == OwnClients::Silent {
+        self.shared.ledger.reach(Call::Evaluate, loaded.client)?;
+        if loaded.client > 0 && self.shared.behaviour.own_clients == OwnClients::Silent {
             return Ok(Evaluated::default());
         }
         let statistics = self.shared.behaviour.statistics;

@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, assert_close, expected, layer, options, run, weights};
 use orion_ane::{Call, Counts, Options, Outcome, WeightMode};
-use orion_emulator::{AneModel, Behaviour, OwnClients};
+use orion_emulator::{AneModel, Behaviour, Fault, OwnClients};
 use orion_runtime::{Device as _, ErrorKind, Executable};
 use orion_tensor::Tolerance;
 use orion_testing::{all_cases, run_once};
@@ -148,6 +148,76 @@ fn another_connection_is_opened_before_a_program_is_unloaded() {
     assert_eq!((counts.clients, counts.loaded), (1, 3), "{counts:?}");
     assert!(!bench.framework.calls().contains(&Call::Client));
     bench.assert_empty();
+}
+
+#[test]
+fn programs_move_when_their_connection_is_closed() {
+    let behaviour = Behaviour { loaded_per_client: 3, ..Behaviour::default() };
+    let (program, at) = layer("layer");
+    for closed in [0, 1] {
+        let bench = Bench::new(behaviour);
+        let device = bench.open(options(WeightMode::BakedRecompile)).unwrap();
+        let compile = |seed| device.compile(&program, &weights(at, seed)).unwrap();
+        let mut programs: Vec<_> = (0..5).map(compile).collect();
+        let before = device.counts();
+        assert_eq!((before.clients, before.loaded), (2, 5), "{before:?}");
+        bench.framework.close(closed);
+        for (seed, program) in programs.iter_mut().enumerate() {
+            assert_close(&run(&mut **program).unwrap(), &expected(at, seed as u64));
+        }
+        let counts = device.counts();
+        assert_eq!((counts.clients, counts.loaded), (2, 5), "{closed}: {counts:?}");
+        assert_eq!(
+            (counts.evictions, counts.compilations),
+            (0, before.compilations),
+            "{closed}: {counts:?}"
+        );
+        drop(programs);
+        drop(device);
+        bench.assert_empty();
+    }
+}
+
+#[test]
+fn a_call_whose_connection_was_interrupted_is_made_again() {
+    let bench = Bench::new(Behaviour::default());
+    let device = bench.open(options(WeightMode::BakedRecompile)).unwrap();
+    let (program, at) = layer("layer");
+    let before = device.counts();
+    // The model, its identifier, whether it is compiled; then compiling is interrupted.
+    bench.framework.fail_at(bench.framework.calls().len() + 3, Fault::Interrupted);
+    let mut compiled = device.compile(&program, &weights(at, 1)).unwrap();
+    assert_eq!(device.counts().compilations, before.compilations + 2);
+    bench.framework.fail_at(bench.framework.calls().len(), Fault::Interrupted);
+    assert_close(&run(&mut *compiled).unwrap(), &expected(at, 1));
+    assert_eq!(device.counts().retries, before.retries + 2);
+    drop(compiled);
+    drop(device);
+    bench.assert_empty();
+}
+
+#[test]
+fn without_a_connection_nothing_is_tried_for_long() {
+    for clients in [1, 4] {
+        let bench = Bench::new(Behaviour::default());
+        let options = Options { clients, ..options(WeightMode::BakedRecompile) };
+        let device = bench.open(options).unwrap();
+        let (program, at) = layer("layer");
+        let mut loaded = device.compile(&program, &weights(at, 1)).unwrap();
+        bench.framework.close(0);
+        let before = bench.framework.calls().len();
+        // Another connection would have to be proven, which takes a compilation through this one.
+        let ran = run(&mut *loaded).unwrap_err().to_string();
+        assert!(ran.contains("every connection to the system's service was closed"), "{ran}");
+        assert!(ran.contains("start the command again"), "{ran}");
+        let compiled = device.compile(&program, &weights(at, 2)).err().unwrap().to_string();
+        assert!(compiled.contains("code 4099"), "{compiled}");
+        let calls = bench.framework.calls()[before..].to_vec();
+        assert!(calls.len() < 30, "{calls:?}");
+        drop(loaded);
+        drop(device);
+        bench.assert_empty();
+    }
 }
 
 #[test]
