@@ -18,6 +18,8 @@ pub enum Call {
     Compile,
     /// Loading.
     Load,
+    /// Loading an instance of a program with other weights.
+    LoadInstance,
     /// Unloading.
     Unload,
     /// Removing the compiled program from the system's cache.
@@ -47,6 +49,7 @@ impl Call {
             Self::CompiledModelExists => "compiledModelExists",
             Self::Compile => "compileWithQoS:options:error:",
             Self::Load => "loadWithQoS:options:error:",
+            Self::LoadInstance => "loadModelNewInstance:options:modelInstParams:qos:error:",
             Self::Unload => "unloadWithQoS:error:",
             Self::Purge => "purgeCompiledModel",
             Self::Attributes => "modelAttributes",

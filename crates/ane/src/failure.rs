@@ -87,7 +87,7 @@ impl Failure {
         match error.call {
             Call::Open => Self::Absent,
             Call::Compile => Self::Compilation,
-            Call::Load => Self::Load,
+            Call::Load | Call::LoadInstance => Self::Load,
             Call::Surface | Call::Lock | Call::Unlock => Self::OutOfSurfaces,
             _ => Self::Other,
         }

@@ -31,6 +31,15 @@ pub struct Evaluated {
     pub hardware_ns: Option<u64>,
 }
 
+/// A file for a constant of a program.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightFile<'a> {
+    /// What stands for the constant.
+    pub symbol: &'a str,
+    /// A weight file.
+    pub file: &'a Path,
+}
+
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -105,6 +114,19 @@ pub trait Framework: Send + Sync + 'static {
     /// # Errors
     /// What the system says.
     fn load(&self, model: &Self::Model, client: Option<&Self::Client>) -> Result<(), CallError>;
+
+    /// Loads an instance of `base`, which is loaded through a connection of its own, as `model`,
+    /// which is of the same descriptor: the same program with a file in the place of a constant.
+    /// Nobody has shown it to work without an entitlement: only experiments call it.
+    ///
+    /// # Errors
+    /// What the system says; [`Failure::Absent`](crate::Failure::Absent) where it has no such call.
+    fn load_instance(
+        &self,
+        model: &Self::Model,
+        base: &Self::Model,
+        weights: &WeightFile<'_>,
+    ) -> Result<(), CallError>;
 
     /// Unloads.
     ///

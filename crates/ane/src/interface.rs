@@ -41,6 +41,17 @@ impl Kind {
     }
 }
 
+/// What a method is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing works without it.
+    Everything,
+    /// Measuring runs.
+    Measuring,
+    /// An experiment: instances of a program with other weights.
+    Instances,
+}
+
 /// A method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
@@ -54,8 +65,8 @@ pub struct Method {
     pub returns: Kind,
     /// What it takes.
     pub arguments: &'static [Kind],
-    /// Whether nothing works without it; the others measure.
-    pub needed: bool,
+    /// What it is called for.
+    pub purpose: Purpose,
 }
 
 impl Method {
@@ -127,7 +138,7 @@ macro_rules! interface {
         pub const METHODS: &[Method] = &[$($(Method {
             class: $class,
             of_class: interface!(@is_class $scope),
-            needed: interface!(@is_needed $scope),
+            purpose: interface!(@purpose $scope),
             selector: $selector,
             returns: Kind::$returns,
             arguments: &[$(Kind::$argument),*],
@@ -177,10 +188,14 @@ macro_rules! interface {
     (@is_class object) => { false };
     (@is_class measuring_class) => { true };
     (@is_class measuring_object) => { false };
-    (@is_needed class) => { true };
-    (@is_needed object) => { true };
-    (@is_needed measuring_class) => { false };
-    (@is_needed measuring_object) => { false };
+    (@is_class instance_class) => { true };
+    (@is_class instance_object) => { false };
+    (@purpose class) => { Purpose::Everything };
+    (@purpose object) => { Purpose::Everything };
+    (@purpose measuring_class) => { Purpose::Measuring };
+    (@purpose measuring_object) => { Purpose::Measuring };
+    (@purpose instance_class) => { Purpose::Instances };
+    (@purpose instance_object) => { Purpose::Instances };
 }
 
 interface! {
@@ -189,11 +204,23 @@ interface! {
         object load = "loadModel:options:qos:error:" (Object, Object, U32, ErrorPointer) -> Bool;
         object unload = "unloadModel:options:qos:error:" (Object, Object, U32, ErrorPointer) -> Bool;
         object evaluate = "evaluateWithModel:options:request:qos:error:" (Object, Object, Object, U32, ErrorPointer) -> Bool;
+        instance_object load_instance = "loadModelNewInstance:options:modelInstParams:qos:error:" (Object, Object, Object, U32, ErrorPointer) -> Bool;
     }
     compiled = "_ANEModel" {
         class at_url = "modelAtURL:key:" (Object, Object) -> Object;
         object attributes = "modelAttributes" () -> Object;
         measuring_object set_mask = "setPerfStatsMask:" (U32) -> Void;
+        instance_object cache_identifier = "getCacheURLIdentifier" () -> Object;
+        instance_class with_cache_identifier = "modelWithCacheURLIdentifier:" (Object) -> Object;
+    }
+    weight = "_ANEWeight" {
+        instance_class with_file = "weightWithSymbolAndURL:weightURL:" (Object, Object) -> Object;
+    }
+    procedure = "_ANEProcedureData" {
+        instance_class with_weights = "procedureDataWithSymbol:weightArray:" (Object, Object) -> Object;
+    }
+    instance = "_ANEModelInstanceParameters" {
+        instance_class with_procedures = "withProcedureData:procedureArray:" (Object, Object) -> Object;
     }
     descriptor = "_ANEInMemoryModelDescriptor" {
         class with_text = "modelWithMILText:weights:optionsPlist:" (Object, Object, Object) -> Object;

@@ -136,6 +136,9 @@ pub(crate) fn products(count: usize) -> (Program, Vec<u64>) {
     (program, at)
 }
 
+/// The name of the first constant of [`products`].
+pub(crate) const CONSTANT: &str = "w0";
+
 const MATRIX: [usize; 4] = [32, 32, 1, 1];
 
 /// Weights of [`products`]: each scales by its number.

@@ -48,7 +48,7 @@ pub use device::{Ane, CacheOptions, Options, Retry, WeightMode};
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind};
 pub use failure::Failure;
-pub use framework::{Binding, Descriptor, Evaluated, Framework, Host};
+pub use framework::{Binding, Descriptor, Evaluated, Framework, Host, WeightFile};
 #[cfg(target_os = "macos")]
 pub use macos::{System, SystemClient, SystemModel, SystemRequest, SystemSurface};
 pub use probe::probe;

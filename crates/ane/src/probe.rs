@@ -3,13 +3,14 @@
 use crate::directory::COMPILED_FILES;
 use crate::executable::AneProgram;
 use crate::laboratory::{
-    Laboratory, counting, one_file_each, products, program, scales, typed_program,
+    CONSTANT, Laboratory, counting, one_file_each, products, program, scales, typed_program,
 };
 use crate::prepare::{Naming, Prepared};
 use crate::programs::Programs;
 use crate::report::{Observation, Report};
 use crate::{
-    Binding, CallError, Error, ErrorKind, Framework, Options, Outcome, Scheme, WeightMode, proof,
+    Binding, CallError, Error, ErrorKind, Failure, Framework, Options, Outcome, Scheme, WeightFile,
+    WeightMode, proof,
 };
 use orion_mil::op::{Binary, GeluMode, Reduction, Unary};
 use orion_mil::{Builder, Program, ValueId, WEIGHT_FILE, Weights};
@@ -32,6 +33,7 @@ pub fn probe<F: Framework>(framework: F, options: Options) -> Report {
     let laboratory = Laboratory { programs, scheme };
     let mut observations = vec![reload(&laboratory, scheme), in_place_reload(&laboratory)];
     observations.extend(weights_buffer(&laboratory));
+    observations.extend(new_instance(&laboratory));
     observations.extend([weights_in_one_file(&laboratory), weights_in_many_files(&laboratory)]);
     observations.extend([DType::F16, DType::F32].map(|d| strides(&laboratory, d)));
     observations.extend(numbers(&laboratory));
@@ -188,6 +190,64 @@ fn weights_buffer<F: Framework>(laboratory: &Laboratory<F>) -> [Observation; 2] 
         observed("C45", &question("which holds the numbers"), tried(false)),
         observed("C45-file", &question("which holds the weight file"), tried(true)),
     ]
+}
+
+/// C46: an instance of a loaded program with a file for its constant, which is called by its name
+/// or by that of its own file.
+fn new_instance<F: Framework>(laboratory: &Laboratory<F>) -> [Observation; 2] {
+    let (program, at) = products(1);
+    let tried = |symbol: &str| -> Result<String, Error> {
+        let framework = &laboratory.programs.framework;
+        let prepared = Prepared::new(&program, false, Naming::AsWritten, "probe")?;
+        let old = prepared.descriptor(&scales(&at, &[2.0]))?;
+        let new = prepared.descriptor(&scales(&at, &[5.0]))?;
+        let base = laboratory.model(&old)?;
+        let failed = |e| Error::of_call(ErrorKind::Load, "the experiment failed", e);
+        framework.compile(&base.model).map_err(failed)?;
+        // Beside the program's own file, where the service reads.
+        base.directory.take(&base.turn)?;
+        let (name, bytes) =
+            ("weights/instance.bin", new.weights.values().next().expect("one file"));
+        base.directory.put(name, bytes).map_err(|e| base.directory.failed(&e))?;
+        base.directory.place(&base.turn)?;
+        let identifier = framework.identifier(&base.model).map_err(failed)?;
+        let file = framework.temporary_directory().join(identifier).join(name);
+        let client = framework.client().map_err(failed)?;
+        framework.load(&base.model, Some(&client)).map_err(failed)?;
+        let result = || -> Result<(f64, f64), CallError> {
+            let mut trial = Trial::new(framework)?;
+            let instance = framework.model(&old)?;
+            framework.load_instance(&instance, &base.model, &WeightFile { symbol, file: &file })?;
+            let request = trial.request(framework, None)?;
+            let of_instance = trial.first(framework, &instance, &request);
+            framework.unload(&instance)?;
+            Ok((of_instance?, trial.first(framework, &base.model, &request)?))
+        };
+        let seen = result();
+        framework.unload(&base.model).map_err(failed)?;
+        Ok(match seen.map_err(failed)? {
+            (2.0, 2.0) => "no: the results are those of the compiled weights".to_owned(),
+            (5.0, 2.0) => {
+                "yes: the results are those of the file, and of the program as before".to_owned()
+            }
+            (instance, base) => format!(
+                "neither: {instance} of the instance, expected 2 or 5, and {base} of the program, expected 2"
+            ),
+        })
+    };
+    [("C46", CONSTANT, "name"), ("C46-file", WEIGHT_FILE, "file")].map(|(name, symbol, what)| {
+        let question = format!(
+            "does an instance of a program take other weights from a file, for the constant by its {what}?"
+        );
+        match tried(symbol) {
+            Err(error) if error.failure() == Some(Failure::Absent) => {
+                let reason = error.call().map_or("", |call| &call.text);
+                let answer = format!("the system has no such call: {reason}");
+                Observation::new(name, &question, Outcome::NotTried, answer)
+            }
+            result => observed(name, &question, result),
+        }
+    })
 }
 
 /// C102: how many constants a program may have in one file.

@@ -17,7 +17,7 @@ mod number;
 pub use accumulator::{Events, products};
 pub use device::AneModel;
 pub use framework::{
-    Behaviour, CompiledFiles, Donor, Fault, Living, OwnClients, StandIn, StandInClient,
+    Behaviour, CompiledFiles, Donor, Fault, Instances, Living, OwnClients, StandIn, StandInClient,
     StandInModel, StandInRequest, StandInSurface, Statistics,
 };
 pub use number::{as_operand, round_to_f16};

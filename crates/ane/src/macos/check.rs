@@ -1,20 +1,20 @@
 //! Compares the table with what the system has.
 
-use crate::interface::{METHODS, Method, split_encoding};
+use crate::interface::{METHODS, Method, Purpose, split_encoding};
 use crate::{Call, CallError};
 use objc2::ffi::method_getTypeEncoding;
 use objc2::runtime::{AnyClass, Sel};
 use std::ffi::{CStr, CString};
 
-/// Compares the table; whether runs can be measured.
+/// Compares what is called for a purpose.
 ///
 /// # Errors
-/// Everything that is needed and that the system has not, or has otherwise.
-pub(super) fn table() -> Result<bool, CallError> {
-    let (needed, measuring): (Vec<&Method>, _) = METHODS.iter().partition(|m| m.needed);
-    let problems: Vec<String> = needed.into_iter().filter_map(problem).collect();
+/// Everything that the system has not, or has otherwise.
+pub(super) fn methods(purpose: Purpose) -> Result<(), CallError> {
+    let of_purpose = METHODS.iter().filter(|method| method.purpose == purpose);
+    let problems: Vec<String> = of_purpose.filter_map(problem).collect();
     if problems.is_empty() {
-        return Ok(measuring.into_iter().all(|method: &Method| problem(method).is_none()));
+        return Ok(());
     }
     Err(CallError::new(
         Call::Open,

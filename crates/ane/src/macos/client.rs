@@ -23,9 +23,9 @@ pub struct SystemClient(Arc<SystemObject>);
 /// A program that is loaded through a connection of its own.
 #[derive(Debug)]
 pub(super) struct OwnProgram {
-    client: SystemClient,
-    program: SystemObject,
-    options: SystemObject,
+    pub(super) client: SystemClient,
+    pub(super) program: SystemObject,
+    pub(super) options: SystemObject,
 }
 
 impl SystemClient {
@@ -42,7 +42,7 @@ impl SystemClient {
         Ok(Self(Arc::new(SystemObject(Some(object)))))
     }
 
-    fn object(&self) -> *mut AnyObject {
+    pub(super) fn object(&self) -> *mut AnyObject {
         self.0.pointer()
     }
 }
@@ -86,11 +86,11 @@ impl OwnProgram {
         Ok(own)
     }
 
-    fn program(&self) -> *mut AnyObject {
+    pub(super) fn program(&self) -> *mut AnyObject {
         self.program.pointer()
     }
 
-    fn options(&self) -> *mut AnyObject {
+    pub(super) fn options(&self) -> *mut AnyObject {
         self.options.pointer()
     }
 

@@ -9,6 +9,7 @@ mod attributes;
 mod check;
 mod client;
 mod host;
+mod instance;
 mod surface;
 
 pub use client::SystemClient;
@@ -19,9 +20,12 @@ use host::host;
 use surface::{EngineTurn, SharedSurface};
 
 use crate::interface::{
-    compiled, descriptor, device_info, model, request, statistics, surface as surface_object,
+    Purpose, compiled, descriptor, device_info, model, request, statistics,
+    surface as surface_object,
 };
-use crate::{Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host};
+use crate::{
+    Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Host, WeightFile,
+};
 use objc2::Message;
 use objc2::encode::{EncodeArguments, EncodeReturn};
 use objc2::rc::{Retained, autoreleasepool};
@@ -124,7 +128,8 @@ impl System {
             .map_err(|e| CallError::new(Call::Open, format!("{FRAMEWORK}: {e}")))?;
         // Its classes cannot be taken back.
         std::mem::forget(library);
-        let can_measure = check::table()?;
+        check::methods(Purpose::Everything)?;
+        let can_measure = check::methods(Purpose::Measuring).is_ok();
         caught(Call::Open, || {
             let info = class(c"_ANEDeviceInfo")?;
             // SAFETY: a class method of the checked table.
@@ -335,6 +340,22 @@ impl Framework for System {
         *model.own() = None;
         // Loading forgets them.
         self.ask_for_statistics(model, Call::Load)
+    }
+
+    fn load_instance(
+        &self,
+        model: &SystemModel,
+        base: &SystemModel,
+        weights: &WeightFile<'_>,
+    ) -> Result<(), CallError> {
+        check::methods(Purpose::Instances)?;
+        let base = base.own();
+        let base = base.as_ref().ok_or_else(|| {
+            CallError::new(Call::LoadInstance, "the program has no connection of its own")
+        })?;
+        let loaded = caught(Call::LoadInstance, || base.load_instance(weights))?;
+        *model.own() = Some(loaded);
+        Ok(())
     }
 
     fn unload(&self, model: &SystemModel) -> Result<(), CallError> {

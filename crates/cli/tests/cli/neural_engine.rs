@@ -75,6 +75,9 @@ fn probe_writes_what_it_sees() {
     assert!(seen("C42")["answer"].as_str().unwrap().starts_with("no: "));
     assert!(seen("C45")["answer"].as_str().unwrap().starts_with("no: "));
     assert!(seen("C45-file")["answer"].as_str().unwrap().starts_with("no: "));
+    assert_eq!(seen("C46")["outcome"], "failed");
+    assert!(seen("C46")["answer"].as_str().unwrap().contains("No entitlement!"));
+    assert!(seen("C46-file")["question"].as_str().unwrap().ends_with("by its file?"));
     assert_eq!(seen("C43")["outcome"], "ok");
     assert_eq!(seen("C48")["figures"]["loaded"], 119.0);
     assert_eq!(seen("C48")["figures"]["connections"], 2.0);

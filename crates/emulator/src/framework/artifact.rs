@@ -86,7 +86,17 @@ impl Artifact {
         if !path.exists() {
             return Ok(self);
         }
-        Ok(Self { weights: fs::read(path).map_err(|e| e.to_string())?, ..self })
+        self.with_weights(&path)
+    }
+
+    /// With a weight file.
+    pub(super) fn with_weights(self, file: &Path) -> Result<Self, String> {
+        Ok(Self { weights: fs::read(file).map_err(|e| e.to_string())?, ..self })
+    }
+
+    /// Whether the program has a constant of that name.
+    pub(super) fn has_constant(&self, name: &str) -> bool {
+        self.text.contains(&format!(" {name} = const()"))
     }
 
     /// With the first weight of this one and the others of the donor.

@@ -1,4 +1,5 @@
 use super::artifact::Artifact;
+use orion_ane::{Call, CallError, WeightFile};
 
 /// What sources disagree on, or what differs between systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Behaviour {
     pub loaded_per_client: usize,
     /// What connections are good for besides the one that all models share.
     pub own_clients: OwnClients,
+    /// What becomes of instances of a program with files for its constants.
+    pub instances: Instances,
     /// Compilations that one process can do.
     pub compilations: Option<usize>,
 }
@@ -53,6 +56,7 @@ impl Default for Behaviour {
             loaded_programs: 119,
             loaded_per_client: 85,
             own_clients: OwnClients::Work,
+            instances: Instances::Refused,
             compilations: None,
         }
     }
@@ -86,6 +90,20 @@ pub enum OwnClients {
     Silent,
 }
 
+/// What becomes of an instance of a program with a file for a constant. Nobody has published what
+/// a Mac does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instances {
+    /// The framework has no such classes.
+    Missing,
+    /// It is not loaded without an entitlement, as two decompilations of the service show.
+    Refused,
+    /// It is loaded with the weights of the program.
+    Ignored,
+    /// The file is used for a constant that is called by its name.
+    Used,
+}
+
 /// What comes of asking for the hardware's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistics {
@@ -110,6 +128,26 @@ pub enum Donor {
     Ignored,
     /// The program is not loaded.
     Refused,
+}
+
+impl Instances {
+    /// What is loaded as an instance of a compiled program, with a file for a constant.
+    pub(super) fn loaded(
+        self,
+        base: Artifact,
+        weights: &WeightFile<'_>,
+    ) -> Result<Artifact, CallError> {
+        let refuse = |text: String| CallError::new(Call::LoadInstance, text);
+        match self {
+            Self::Missing => Err(CallError::new(Call::Open, "there is no class _ANEWeight")),
+            Self::Refused => Err(refuse("Program load new instance error: No entitlement!".into())),
+            Self::Ignored => Ok(base),
+            Self::Used if !base.has_constant(weights.symbol) => {
+                Err(refuse(format!("there is no weight {:?}", weights.symbol)))
+            }
+            Self::Used => base.with_weights(weights.file).map_err(refuse),
+        }
+    }
 }
 
 impl Donor {

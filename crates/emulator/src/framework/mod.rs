@@ -11,7 +11,7 @@ mod behaviour;
 mod ledger;
 mod memory;
 
-pub use behaviour::{Behaviour, CompiledFiles, Donor, OwnClients, Statistics};
+pub use behaviour::{Behaviour, CompiledFiles, Donor, Instances, OwnClients, Statistics};
 pub use ledger::{Fault, Living};
 pub use memory::StandInSurface;
 
@@ -20,7 +20,7 @@ use artifact::Artifact;
 use ledger::{Kind, Ledger, Token};
 use memory::{EngineMemory, gather, spread};
 use orion_ane::{
-    Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Hold, Host,
+    Attribute, Binding, Call, CallError, Descriptor, Evaluated, Framework, Hold, Host, WeightFile,
 };
 use orion_device::{Chip, Os, Route};
 use orion_runtime::{Bindings, Device, Executable, PortKind, Surface};
@@ -303,6 +303,30 @@ impl Framework for StandIn {
         let runnable = self.runnable(&artifact).map_err(refuse)?;
         let token = self.shared.ledger.token(Kind::Loaded(number));
         *loaded = Some(Loaded { runnable, client: number, _token: token });
+        Ok(())
+    }
+
+    fn load_instance(
+        &self,
+        model: &StandInModel,
+        base: &StandInModel,
+        weights: &WeightFile<'_>,
+    ) -> Result<(), CallError> {
+        self.shared.ledger.call(Call::LoadInstance)?;
+        let refuse = |text: String| CallError::new(Call::LoadInstance, text);
+        let of_base = base.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = of_base.as_ref().map_or(0, |loaded| loaded.client);
+        if client == 0 {
+            return Err(refuse("the program has no connection of its own".to_owned()));
+        }
+        self.shared.ledger.reach(Call::LoadInstance, client)?;
+        let compiled = self.cache().get(&base.identifier).cloned();
+        let compiled = compiled.ok_or_else(|| refuse("the base model is not known".to_owned()))?;
+        let artifact = self.shared.behaviour.instances.loaded(compiled, weights)?;
+        let runnable = self.runnable(&artifact).map_err(refuse)?;
+        let token = self.shared.ledger.token(Kind::Loaded(client));
+        let mut loaded = model.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        *loaded = Some(Loaded { runnable, client, _token: token });
         Ok(())
     }
 

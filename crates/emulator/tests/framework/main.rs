@@ -4,6 +4,7 @@ mod faults;
 mod kept;
 mod modes;
 mod neighbours;
+mod probe;
 mod programs;
 mod sharing;
 mod support;
