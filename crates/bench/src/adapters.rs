@@ -38,11 +38,10 @@ impl Bench<'_> {
         }
         let size = model_work(&model.loaded.network)?;
         let precision = self.precision;
-        let work = Work::decode(size.bytes_per_token(precision), tokens);
+        let work = self.limited(Work::decode(size.bytes_per_token(precision), tokens));
         let text = model.tokens(tokens);
         let loaded = kept(&model.loaded, precision);
-        let device = self.device.clone();
-        let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
+        let mut generator = Generator::with_sequences(&loaded, &self.devices, None, batch)?;
         drop(loaded);
         let numbers: Vec<usize> = adapters.iter().map(|a| generator.add_adapter(a)).collect();
         let mut results = Vec::new();

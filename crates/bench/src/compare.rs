@@ -6,7 +6,7 @@ use crate::{Compared, Report, TestResult};
 const SLOWER: f64 = 1.1;
 
 /// Fills in [`TestResult::compared`] wherever `before` has the same test of the same model with
-/// the same device, precision, threads, batch and tokens. Returns how many there were.
+/// the same devices and split, precision, threads, batch and tokens. Returns how many there were.
 pub fn compare(before: &Report, after: &mut Report) -> usize {
     let mut found = 0;
     for result in &mut after.results {
@@ -20,7 +20,7 @@ pub fn compare(before: &Report, after: &mut Report) -> usize {
 fn is_same_test(a: &TestResult, b: &TestResult) -> bool {
     fn key(r: &TestResult) -> impl PartialEq {
         let names = (r.test.clone(), r.model.clone(), r.precision.clone(), r.device.clone());
-        (names, (r.threads, r.batch, r.tokens, r.unit.name()))
+        (names, (r.split.clone(), r.threads, r.batch, r.tokens, r.unit.name()))
     }
     key(a) == key(b)
 }
@@ -86,6 +86,7 @@ mod tests {
             TestResult { model: "other".into(), ..one.clone() },
             TestResult { precision: "bf16".into(), ..one.clone() },
             TestResult { device: "other".into(), ..one.clone() },
+            TestResult { split: Some("attention".into()), ..one.clone() },
             TestResult { threads: 64, ..one.clone() },
             TestResult { batch: Some(64), ..one.clone() },
             TestResult { tokens: Some(64), ..one.clone() },

@@ -6,6 +6,8 @@ use std::fmt;
 pub enum ErrorKind {
     /// A size was asked for that the model does not take.
     Size,
+    /// Two devices were given for what is measured on one.
+    Devices,
     /// The model or the device failed.
     Run,
     /// What was measured computes nothing sensible, so its time says nothing.

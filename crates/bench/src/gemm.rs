@@ -115,7 +115,7 @@ impl Bench<'_> {
     /// When the device fails.
     pub fn gemm(&mut self, shape: &GemmShape, kind: GemmKind, tokens: usize) -> Result<TestResult> {
         let GemmShape { model, outputs, inputs } = *shape;
-        let device = self.device.clone();
+        let device = self.one_device()?;
         let flops = 2.0 * outputs as f64 * inputs as f64 * tokens as f64;
         let measurement =
             self.measure(Work { flops, precision: self.precision, ..Work::default() }, || {

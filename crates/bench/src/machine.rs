@@ -32,6 +32,7 @@ pub fn measure_machine(
             test: test.to_owned(),
             model: String::new(),
             precision: precision.to_owned(),
+            split: None,
             device: "machine".to_owned(),
             threads,
             batch: None,

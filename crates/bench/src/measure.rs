@@ -1,7 +1,9 @@
 //! Repetitions interleaved with measurements of the machine.
 
-use crate::{Limits, Precision, Rates, Result, Summary, TestResult, UNSTEADY, Unit, Work, median};
+use crate::{Error, ErrorKind, Limits, Precision, Rates, Result, Summary, TestResult};
+use crate::{UNSTEADY, Unit, Work, median};
 use crate::{peak_rss_bytes, reset_peak_rss};
+use orion_engine::ModelDevices;
 use orion_runtime::Device;
 use std::sync::Arc;
 
@@ -16,9 +18,10 @@ pub struct Settings {
 
 /// What is needed to measure anything.
 pub struct Bench<'a> {
-    /// What runs the programs.
-    pub device: Arc<dyn Device>,
-    /// Threads the device works with.
+    /// What runs the programs. Reading prompts and generating are measured on two devices as well
+    /// as on one, everything else on one.
+    pub devices: ModelDevices,
+    /// Threads the devices work with.
     pub threads: usize,
     /// What the device computes products in, and how models are kept.
     pub precision: Precision,
@@ -41,6 +44,23 @@ pub struct Measurement {
 }
 
 impl Bench<'_> {
+    /// The device, where what is measured is not divided.
+    ///
+    /// # Errors
+    /// When there are two.
+    pub(crate) fn one_device(&self) -> Result<Arc<dyn Device>> {
+        if self.devices.accelerator.is_none() {
+            return Ok(self.devices.device.clone());
+        }
+        let message = format!("{} are two devices; this is measured on one", self.devices.name());
+        Err(Error::new(ErrorKind::Devices, message))
+    }
+
+    /// The floor of work, where it is the machine's: an accelerator has limits of its own.
+    pub(crate) fn limited(&self, work: Work) -> Work {
+        if self.devices.accelerator.is_some() { Work::default() } else { work }
+    }
+
     /// Calls `build`, then what it gives again and again; each call returns the seconds that
     /// count. The limits that `work` depends on are measured before and after every repetition.
     ///
@@ -92,7 +112,8 @@ impl Bench<'_> {
             test,
             model: model.to_owned(),
             precision: self.precision.name().to_owned(),
-            device: self.device.name().to_owned(),
+            device: self.devices.name(),
+            split: self.devices.accelerator.as_ref().map(|(_, split)| split.name().to_owned()),
             threads: self.threads,
             batch: None,
             tokens: None,

@@ -155,8 +155,8 @@ impl Bench<'_> {
     /// AdamW, in ms. Takes the model, so that its weights are not in memory twice.
     ///
     /// # Errors
-    /// When the model does not take so many tokens, the device fails, or gradients are not
-    /// finite.
+    /// When the model does not take so many tokens, there are two devices, the device fails, or
+    /// gradients are not finite.
     pub fn train(
         &mut self,
         mut model: BenchModel,
@@ -167,7 +167,7 @@ impl Bench<'_> {
         let size = model_work(&model.loaded.network)?;
         let work = Work::training_step(size.in_products, size.parameters, batch * tokens)
             .in_precision(self.precision);
-        let device = self.device.clone();
+        let device = self.one_device()?;
         let measurement = self.measure(work, || {
             let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
             Ok(move || step.run())
@@ -193,7 +193,7 @@ impl Bench<'_> {
         tokens: usize,
     ) -> Result<String> {
         model.check_length(tokens)?;
-        let device = self.device.clone();
+        let device = self.one_device()?;
         let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
         for _ in 0..self.settings.warm_up.max(1) {
             step.run()?;
@@ -217,7 +217,7 @@ impl Bench<'_> {
     /// Reading `batch` prompts of `tokens` tokens, one after the other, in tokens a second.
     ///
     /// # Errors
-    /// When the model does not take so many tokens, or the device fails.
+    /// When the model does not take so many tokens, or a device fails or refuses its part.
     pub fn prefill(
         &mut self,
         model: &BenchModel,
@@ -226,14 +226,14 @@ impl Bench<'_> {
     ) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
-        let (device, precision) = (self.device.clone(), self.precision);
+        let (devices, precision) = (self.devices.clone(), self.precision);
         let in_layers = size.in_products - size.in_classifier;
         let work = Work::prefill(in_layers, size.in_classifier, batch, tokens);
-        let work = work.in_precision(precision);
+        let work = self.limited(work.in_precision(precision));
         let measurement = self.measure(work, || {
             let prompt = model.tokens(tokens);
             let loaded = kept(&model.loaded, precision);
-            let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
+            let mut generator = Generator::with_sequences(&loaded, devices, None, batch)?;
             Ok(move || {
                 generator.reset();
                 let begin = Instant::now();
@@ -255,16 +255,16 @@ impl Bench<'_> {
     /// memory is that of generating alone.
     ///
     /// # Errors
-    /// When the model does not take so many tokens, or the device fails.
+    /// When the model does not take so many tokens, or a device fails or refuses its part.
     pub fn decode(&mut self, model: BenchModel, batch: usize, tokens: usize) -> Result<TestResult> {
         model.check_length(tokens)?;
         let size = model_work(&model.loaded.network)?;
-        let (device, precision) = (self.device.clone(), self.precision);
-        let work = Work::decode(size.bytes_per_token(precision), tokens);
+        let precision = self.precision;
+        let work = self.limited(Work::decode(size.bytes_per_token(precision), tokens));
         let text = model.tokens(tokens);
         let BenchModel { name, loaded, .. } = model;
         let loaded = LoadedModel { storage: precision.storage(), ..loaded };
-        let mut generator = Generator::with_sequences(&loaded, device, None, batch)?;
+        let mut generator = Generator::with_sequences(&loaded, &self.devices, None, batch)?;
         drop(loaded);
         let measurement = self.measure(work, || {
             Ok(move || {
@@ -287,7 +287,7 @@ impl Bench<'_> {
     /// the device executes.
     ///
     /// # Errors
-    /// Those of [`Bench::decode`].
+    /// Those of [`Bench::decode`], and when there are two devices.
     pub fn explain_decoding(
         &mut self,
         model: &BenchModel,
@@ -295,12 +295,13 @@ impl Bench<'_> {
         tokens: usize,
     ) -> Result<String> {
         model.check_length(tokens)?;
+        let device = self.one_device()?;
         let loaded = kept(&model.loaded, self.precision);
         let network = &loaded.network;
         let index = loaded.index(network.max_positions());
         let shape = StepShape { sequences: batch, tokens: 1, context: tokens };
         let program = step_program(network, &index, shape);
-        let mut running = Running::new(&*self.device, &program, index.weights())?;
+        let mut running = Running::new(&*device, &program, index.weights())?;
         running.fill_ints("position", (tokens / 2) as i32);
         // What a program of some milliseconds does is told by many runs.
         let runs = self.settings.repetitions.max(1) * RUNS_OF_A_TOKEN;
@@ -317,7 +318,7 @@ impl Bench<'_> {
     pub fn load(&mut self, model: &BenchModel, test: LoadTest) -> Result<Option<TestResult>> {
         let size = model_work(&model.loaded.network)?;
         let network = &model.loaded.network;
-        let (device, precision) = (self.device.clone(), self.precision);
+        let (device, precision) = (self.one_device()?, self.precision);
         let nothing = Work::default();
         let (name, tokens, measurement) = match (test, &model.path) {
             (LoadTest::File, None) => return Ok(None),

@@ -135,7 +135,7 @@ impl Bench<'_> {
         weights: &Weights,
         explain: bool,
     ) -> Result<(TestResult, String)> {
-        let device = self.device.clone();
+        let device = self.one_device()?;
         let flops = match program.main() {
             Some(main) => Products::of(main)?.flops,
             None => 0,

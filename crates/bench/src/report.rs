@@ -103,6 +103,9 @@ pub struct TestResult {
     pub precision: String,
     /// What ran it.
     pub device: String,
+    /// With two devices, what the first one did: `prefill` or `attention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
     /// Threads of the device.
     pub threads: usize,
     /// Sequences at once, where that means something.
@@ -180,6 +183,7 @@ pub(crate) mod tests {
             model: "m".to_owned(),
             precision: "f32".to_owned(),
             device: "cpu".to_owned(),
+            split: None,
             threads: 2,
             batch: Some(1),
             tokens: Some(256),

@@ -114,6 +114,7 @@ fn columns(results: &[TestResult]) -> Vec<Column> {
         }),
         column("precision", false, |r| r.precision.clone()),
         column("device", false, |r| r.device.clone()),
+        column("split", false, |r| r.split.clone().unwrap_or_default()),
         column("threads", true, |r| r.threads.to_string()),
         column("test", false, |r| r.test.clone()),
         column("result", true, |r| format!("{:.2} ± {:.2} {}", r.median, r.spread, r.unit.name())),

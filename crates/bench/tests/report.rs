@@ -5,9 +5,10 @@ use orion_bench::{
     Settings, TestResult, Unit, compare, markdown, measure_machine, model_work, text,
 };
 use orion_cpu::Cpu;
-use orion_engine::Adapter;
+use orion_engine::{Accelerator, Adapter, ModelDevices, Split};
 use orion_mil::{Builder, Program, TensorType, Weights};
 use orion_models::LowRank;
+use orion_runtime::Device;
 use orion_tensor::{DType, Tensor};
 use std::sync::Arc;
 
@@ -31,9 +32,17 @@ impl Limits for SlowMachine {
 }
 
 fn with_bench<T>(work: impl FnOnce(&mut Bench<'_>) -> T) -> T {
+    with_bench_on(cpu().into(), work)
+}
+
+fn cpu() -> Arc<dyn Device> {
+    Arc::new(Cpu::default())
+}
+
+fn with_bench_on<T>(devices: ModelDevices, work: impl FnOnce(&mut Bench<'_>) -> T) -> T {
     work(&mut Bench {
         precision: Precision::F32,
-        device: Arc::new(Cpu::default()),
+        devices,
         threads: 2,
         settings: Settings { repetitions: 3, warm_up: 1 },
         limits: &mut SlowMachine,
@@ -110,6 +119,37 @@ fn generating_with_adapters() {
     assert!(results[3].median > 0.0 && results[3].median < token, "{results:?}");
     let error = with_bench(|b| b.decode_with_adapters(&model, &adapters[..1], 1, 6)).unwrap_err();
     assert!(error.to_string().contains("at least two"), "{error}");
+}
+
+#[test]
+fn reading_and_generating_on_two_devices() {
+    for (split, name) in [(Split::Prefill, "prefill"), (Split::Attention, "attention")] {
+        let pair = ModelDevices::pair(Accelerator::plain(cpu()), cpu(), split);
+        let results = with_bench_on(pair.clone(), |b| {
+            [b.prefill(&tiny(), 1, 40).unwrap(), b.decode(tiny(), 2, 6).unwrap()]
+        });
+        for (result, test) in results.iter().zip(["pp40", "tg6"]) {
+            assert_eq!((result.test.as_str(), result.device.as_str()), (test, "cpu+cpu"));
+            assert_eq!(result.split.as_deref(), Some(name));
+            // The limits are those of one device.
+            assert_eq!(result.share_of_limit, None);
+            assert!(result.median > 0.0);
+        }
+        let errors = with_bench_on(pair, |b| {
+            let shape = GemmShape { model: "tiny", outputs: 24, inputs: 40 };
+            [
+                b.train(tiny(), 1, 16).err(),
+                b.explain_decoding(&tiny(), 1, 6).err(),
+                b.load(&tiny(), LoadTest::FirstToken).err(),
+                b.gemm(&shape, GemmKind::Forward, 16).err(),
+            ]
+        });
+        for error in errors {
+            let error = error.unwrap();
+            assert_eq!(error.kind(), orion_bench::ErrorKind::Devices);
+            assert!(error.to_string().contains("cpu+cpu are two devices"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -34,6 +34,16 @@ pub enum Split {
     Attention,
 }
 
+impl Split {
+    /// The word it is chosen by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::Attention => "attention",
+        }
+    }
+}
+
 /// The devices that run a model: one for everything, or one beside which an accelerator computes
 /// what a [`Split`] says.
 #[derive(Clone)]

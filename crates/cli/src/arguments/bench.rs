@@ -1,6 +1,6 @@
 //! `orion bench`.
 
-use super::{DeviceChoice, Precision};
+use super::{DeviceChoice, ModelDeviceChoice, Precision};
 use clap::{Args, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -43,9 +43,6 @@ pub(crate) struct BenchOptions {
     /// How to print the report
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: BenchFormat,
-
-    #[command(flatten)]
-    pub(crate) device: DeviceChoice,
 }
 
 /// How a report of benchmarks is printed.
@@ -75,6 +72,9 @@ pub(crate) struct BenchedModel {
 pub(crate) struct BenchMachine {
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +93,9 @@ pub(crate) struct BenchGemm {
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +110,9 @@ pub(crate) struct BenchProgram {
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +130,9 @@ pub(crate) struct BenchPrefill {
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: ModelDeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -149,6 +158,9 @@ pub(crate) struct BenchDecode {
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: ModelDeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +182,9 @@ pub(crate) struct BenchTrain {
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -179,4 +194,7 @@ pub(crate) struct BenchLoad {
 
     #[command(flatten)]
     pub(crate) options: BenchOptions,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceChoice,
 }

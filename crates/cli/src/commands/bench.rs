@@ -6,7 +6,7 @@ use crate::arguments::{
     Bench as Command, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
 };
-use crate::devices::{Products, device};
+use crate::devices::{Products, device, model_devices};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
@@ -15,6 +15,7 @@ use orion_bench::{
     Settings, TestResult, compare, cpu_name, markdown, measure_machine, text,
 };
 use orion_cpu::machine::Meter;
+use orion_engine::ModelDevices;
 use orion_mil::bundle::Bundle;
 use orion_models::preset;
 use std::num::NonZeroUsize;
@@ -64,8 +65,9 @@ impl Limits for Machine {
 fn machine(arguments: &BenchMachine, printer: &Printer) -> Result {
     let options = &arguments.options;
     // Refuses devices that do not exist, as every other benchmark does.
-    let device = device(&options.device, Products::F32)?;
-    let (info, results) = measured(threads(options, device.name()), options.repetitions.get());
+    let device = device(&arguments.device, Products::F32)?;
+    let threads = threads(device.name(), arguments.device.threads);
+    let (info, results) = measured(threads, options.repetitions.get());
     finish(options, Report { machine: info, results }, printer)
 }
 
@@ -80,7 +82,9 @@ fn gemm(arguments: &BenchGemm, printer: &Printer) -> Result {
         let message = format!("there are no shapes of `{}`", wanted.unwrap_or_default());
         return Err(Failure::usage(message).hint(format!("there are {}", names.join(", "))));
     }
-    with_bench(&arguments.options, precision, printer, |bench| {
+    let device = device(&arguments.device, precision.products())?.into();
+    let threads = arguments.device.threads;
+    with_bench(&arguments.options, device, threads, precision, printer, |bench| {
         let count = (shapes.len() * GemmKind::ALL.len()) as u64;
         let progress = printer.progress(count, "{bar:24} {pos}/{len}  {msg}");
         let mut results = Vec::new();
@@ -99,7 +103,9 @@ fn program(arguments: &BenchProgram, printer: &Printer) -> Result {
     let bundle = Bundle::load(&arguments.file)?;
     let path = &arguments.file;
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    with_bench(&arguments.options, Precision::F32, printer, |bench| {
+    let device = device(&arguments.device, Products::F32)?.into();
+    let threads = arguments.device.threads;
+    with_bench(&arguments.options, device, threads, Precision::F32, printer, |bench| {
         let (program, weights) = (&bundle.program, &bundle.weights);
         let (result, plan) = bench.program(&name, program, weights, arguments.explain)?;
         if arguments.explain {
@@ -121,7 +127,10 @@ fn explanation(text: &str, options: &BenchOptions, printer: &Printer) -> Result<
 fn prefill(arguments: &BenchPrefill, printer: &Printer) -> Result {
     let model = model(&arguments.model)?;
     let tokens = length(arguments.tokens, 512, &model);
-    with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
+    let precision = arguments.model.precision;
+    let devices = model_devices(&arguments.device, precision.products(), printer)?;
+    let threads = arguments.device.threads;
+    with_bench(&arguments.options, devices, threads, precision, printer, |bench| {
         Ok(vec![bench.prefill(&model, arguments.batch.get(), tokens)?])
     })
 }
@@ -131,6 +140,12 @@ fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
     let benched = model(choice)?;
     let tokens = length(arguments.tokens, 128, &benched);
     let batch = arguments.batch.get();
+    let devices = model_devices(&arguments.device, choice.precision.products(), printer)?;
+    if arguments.explain && devices.accelerator.is_some() {
+        let message = format!("--explain is about one device, and {} are two", devices.name());
+        return Err(Failure::usage(message).hint("name one with -d, or leave --explain out"));
+    }
+    let threads = arguments.device.threads;
     if !arguments.adapter.is_empty() {
         let named = Adapters::open(&arguments.adapter, &benched.loaded.network)?;
         let mut adapters: Vec<_> = named.iter().map(|(_, adapter)| adapter.clone()).collect();
@@ -138,11 +153,12 @@ fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
             // Going to a copy takes what going to another takes.
             adapters.push(adapters[0].clone());
         }
-        return with_bench(&arguments.options, choice.precision, printer, |bench| {
+        let (options, precision) = (&arguments.options, choice.precision);
+        return with_bench(options, devices, threads, precision, printer, |bench| {
             Ok(bench.decode_with_adapters(&benched, &adapters, batch, tokens)?)
         });
     }
-    with_bench(&arguments.options, choice.precision, printer, |bench| {
+    with_bench(&arguments.options, devices, threads, choice.precision, printer, |bench| {
         let result = bench.decode(benched, batch, tokens)?;
         if arguments.explain {
             let text = bench.explain_decoding(&model(choice)?, batch, tokens);
@@ -158,7 +174,9 @@ fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
     let benched = model(choice)?;
     let tokens = length(arguments.tokens, 256, &benched);
     let batch = arguments.batch.get();
-    with_bench(&arguments.options, precision, printer, |bench| {
+    let device = device(&arguments.device, precision.products())?.into();
+    let threads = arguments.device.threads;
+    with_bench(&arguments.options, device, threads, precision, printer, |bench| {
         let result = bench.train(benched, batch, tokens)?;
         if arguments.explain {
             let text = bench.explain_training(model(choice)?, batch, tokens);
@@ -170,7 +188,10 @@ fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
 
 fn load(arguments: &BenchLoad, printer: &Printer) -> Result {
     let model = model(&arguments.model)?;
-    with_bench(&arguments.options, arguments.model.precision, printer, |bench| {
+    let precision = arguments.model.precision;
+    let device = device(&arguments.device, precision.products())?.into();
+    let threads = arguments.device.threads;
+    with_bench(&arguments.options, device, threads, precision, printer, |bench| {
         let mut results = Vec::new();
         for test in LoadTest::ALL {
             results.extend(bench.load(&model, test)?);
@@ -182,18 +203,19 @@ fn load(arguments: &BenchLoad, printer: &Printer) -> Result {
 /// Measures the machine, does the work, and reports both.
 fn with_bench(
     options: &BenchOptions,
+    devices: ModelDevices,
+    asked_threads: Option<NonZeroUsize>,
     precision: Precision,
     printer: &Printer,
     work: impl FnOnce(&mut Bench<'_>) -> Result<Vec<TestResult>>,
 ) -> Result {
-    let device = device(&options.device, precision.products())?;
-    let threads = threads(options, device.name());
+    let threads = threads(&devices.name(), asked_threads);
     let (machine, _) = measured(threads, MACHINE_REPETITIONS);
     let settings =
         Settings { repetitions: options.repetitions.get(), warm_up: options.warm_up.get() };
     let mut limits = Machine(Meter::new(threads));
     let results = work(&mut Bench {
-        device,
+        devices,
         threads,
         precision: precision.into(),
         settings,
@@ -202,11 +224,11 @@ fn with_bench(
     finish(options, Report { machine, results }, printer)
 }
 
-/// Threads that the device works with.
-fn threads(options: &BenchOptions, device: &str) -> usize {
-    match device {
+/// Threads that the devices work with.
+fn threads(name: &str, asked: Option<NonZeroUsize>) -> usize {
+    match name {
         "cpu:reference" => 1,
-        _ => options.device.threads.map_or_else(available_threads, NonZeroUsize::get),
+        _ => asked.map_or_else(available_threads, NonZeroUsize::get),
     }
 }
 

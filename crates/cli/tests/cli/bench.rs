@@ -65,6 +65,43 @@ fn every_benchmark_names_its_tests() {
     }
 }
 
+/// As `run` divides a model, so that what is measured is what it does.
+#[test]
+fn two_devices_are_measured_as_they_run() {
+    let place = tiny_run();
+    for (device, split, said) in [
+        ("cpu+cpu", None, "cpu+cpu: cpu reads prompts, cpu looks up tokens"),
+        ("cpu+cpu", Some("attention"), "cpu+cpu: cpu computes norms, projections and MLPs"),
+        ("ane-model:m4+cpu", Some("prefill"), "ane-model:m4 reads prompts, cpu looks up tokens"),
+        ("ane-stand-in:m4+cpu", Some("attention"), "cpu attention and what is outside of blocks"),
+    ] {
+        let words = split.map_or(String::new(), |split| format!("--split {split}"));
+        for (task, test) in [("prefill -n 40", "pp40"), ("decode -n 3", "tg3")] {
+            let line = format!("bench {task} --model run -d {device} {words} --format json {ONCE}");
+            let ran = place.line(&line);
+            assert!(ran.stderr.contains(said), "{ran}");
+            let report = report(&ran.succeeded());
+            let result = &report["results"][0];
+            assert_eq!(result["test"], test);
+            assert_eq!(result["device"].as_str().unwrap().split('+').count(), 2, "{result}");
+            assert_eq!(result["split"], split.unwrap_or("prefill"));
+            assert!(result["share_of_limit"].is_null(), "{result}");
+            assert!(result["median"].as_f64().is_some_and(|v| v > 0.0), "{result}");
+        }
+    }
+    let table = place.line(&format!("bench decode --model run -n 2 -d cpu+cpu {ONCE}")).succeeded();
+    assert!(table.contains("cpu+cpu  prefill"), "{table}");
+    for (line, expected) in [
+        ("decode -d cpu --split attention", "--split is about two devices, and `cpu` is one"),
+        ("prefill -d ane-stand-in:m4", "cannot run a model alone"),
+        ("decode -d cpu+cpu --explain", "--explain is about one device, and cpu+cpu are two"),
+    ] {
+        let ran = place.line(&format!("bench {line} --model run {ONCE}"));
+        assert_eq!(ran.code, 2, "{ran}");
+        assert!(ran.stderr.contains(expected), "{ran}");
+    }
+}
+
 #[test]
 fn a_program_with_its_plan() {
     let place = Place::new();
