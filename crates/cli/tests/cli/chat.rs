@@ -29,6 +29,24 @@ fn answers_and_remembers() {
     assert!(!told.contains("never"), "{told}");
 }
 
+/// The second question is read behind what the first one left in the caches.
+#[test]
+fn two_devices_answer_as_one() {
+    let place = place();
+    let script = "the cat sat on the mat\nand the dog\n/clear\nthe log\n";
+    let expected = place.with_stdin(&[&FLAGS[..], &["-d", "cpu"]].concat(), script).succeeded();
+    assert_eq!(expected.lines().count(), 3, "{expected}");
+    for (pair, said) in [
+        (&["-d", "cpu+cpu", "--split", "attention"][..], "cpu computes norms"),
+        (&["-d", "ane-stand-in:m4+cpu"], "ane-stand-in:m4 reads prompts"),
+        (&["-d", "ane-stand-in:m4+cpu", "--split", "attention"], "cpu attention"),
+    ] {
+        let ran = place.with_stdin(&[&FLAGS[..], pair].concat(), script);
+        assert!(ran.stderr.contains(said), "{ran}");
+        assert_eq!(ran.succeeded(), expected, "{pair:?}");
+    }
+}
+
 #[test]
 fn stop_strings_end_an_answer() {
     let place = place();
