@@ -10,6 +10,15 @@ use std::path::{Path, PathBuf};
 /// How much of the average a new step is, in what the progress bar shows.
 const NEWEST_SHARE: f64 = 0.1;
 
+/// The share of products in backward passes that may be too small for the accelerator's sums before
+/// a person is told. Measured with the M4's numerics on 9 layers of 512: gradients are 18 % off
+/// where half of the products are, 3 % with four times the scale, and 1 %, which is fp16's own part,
+/// where 14 % are.
+const DROPPED: f64 = 0.4;
+
+/// The largest scale of the loss that is proposed: a dynamic one goes no higher.
+const LARGEST_SCALE: f64 = 65536.0;
+
 /// Lines about steps that a whole run prints where there is no progress bar.
 const LINES: u64 = 20;
 
@@ -22,7 +31,8 @@ pub(crate) fn train_visibly(
     let steps = trainer.config().train.steps;
     let bar = printer.progress(steps, "{bar:24} {pos}/{len} steps  {msg}  {eta} left");
     bar.set(trainer.step(), "compiling".to_owned());
-    let mut view = View { steps, printer, bar, loss: Average(None), speed: Average(None) };
+    let mut view =
+        View { steps, printer, bar, loss: Average(None), speed: Average(None), told: false };
     let outcome = trainer.run(&mut |event| {
         view.show(event);
         if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -37,6 +47,8 @@ struct View<'a> {
     bar: Progress,
     loss: Average,
     speed: Average,
+    /// Whether it was said that gradients are too small.
+    told: bool,
 }
 
 impl View<'_> {
@@ -67,6 +79,19 @@ impl View<'_> {
             let place = report.not_finite.as_ref();
             let place = place.map(|p| format!(", first in {p}")).unwrap_or_default();
             let line = format!("step {done} was left out: its gradients were not finite{place}");
+            self.bar.above(|| self.printer.warn(line));
+        }
+        let is_news = !self.told && report.loss_scale < LARGEST_SCALE;
+        if let Some(share) = report.dropped.filter(|&share| share > DROPPED && is_news) {
+            self.told = true;
+            let scale = (16.0 * report.loss_scale).min(LARGEST_SCALE);
+            let line = format!(
+                "gradients are too small for the accelerator: in the backward pass of step {done} it \
+                 counted {:.0} % of products as zero; begin with a larger scale, which comes down \
+                 where it is too large: --set train.loss_scale={scale} --set \
+                 train.dynamic_loss_scale=true",
+                100.0 * share,
+            );
             self.bar.above(|| self.printer.warn(line));
         }
         if self.bar.is_hidden() && (done.is_multiple_of(self.interval()) || done == self.steps) {

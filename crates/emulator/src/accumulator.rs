@@ -8,7 +8,9 @@ use crate::number::{as_operand, exponent, power_of_two, round_to_f16};
 pub struct Events {
     /// Sums that passed ±32768 and became infinite.
     pub overflowed: u64,
-    /// Products that were too small to enter their sum.
+    /// Products of numbers that are not zero; not counted for the M1, which drops none.
+    pub products: u64,
+    /// Those of them that were too small to enter their sum.
     pub dropped: u64,
     /// Results of other functions that became zero.
     pub flushed: u64,
@@ -17,6 +19,7 @@ pub struct Events {
 impl Events {
     pub(crate) fn add(&mut self, other: Self) {
         self.overflowed += other.overflowed;
+        self.products += other.products;
         self.dropped += other.dropped;
         self.flushed += other.flushed;
     }
@@ -125,8 +128,11 @@ fn one_row(left: &[f32], b: &[f32], bias: f32, out: &mut [f32]) -> Events {
         }
         for column in 0..width {
             let place = begin + column;
+            events.products += u64::from(kept[column]);
             if (kept[column] as usize) < nonzero {
-                events.dropped += dropped(left, b, n, place);
+                let dropped = dropped(left, b, n, place);
+                events.products += dropped;
+                events.dropped += dropped;
             }
             // The sum of magnitudes is rounded itself: near the limit, look again.
             out[place] = if f64::from(sizes[column]) < 0.99 * LIMIT {
@@ -243,7 +249,9 @@ mod tests {
         assert_eq!(dot(&[p(-15)], &[p(-1)]), p(-16));
         assert_eq!(dot(&[p(-15)], &[p(-3)]), 0.0);
         let (_, events) = products(&[p(-8), 1.0], &[p(-9), 1.0], None, (2, 1), false);
-        assert_eq!(events.dropped, 1);
+        assert_eq!((events.dropped, events.products), (1, 2));
+        let (_, events) = products(&[p(-8), 0.0, 1.0], &[1.0, 1.0, 0.0], None, (3, 1), false);
+        assert_eq!((events.dropped, events.products), (0, 1), "products with zero are none");
     }
 
     #[test]

@@ -454,8 +454,8 @@ impl Executable for Emulated {
 
     fn numeric_events(&self) -> NumericEvents {
         let mut sum = NumericEvents::default();
-        for &Events { overflowed, flushed, .. } in &self.events {
-            sum.add(NumericEvents { overflowed, flushed });
+        for &Events { overflowed, products, dropped, flushed } in &self.events {
+            sum.add(NumericEvents { overflowed, flushed, products, dropped });
         }
         sum
     }
@@ -468,7 +468,7 @@ impl Executable for Emulated {
                 continue;
             }
             let unit = if self.elsewhere[i] { "cpu" } else { "ane" };
-            let Events { overflowed, dropped, flushed } = self.events[i];
+            let Events { overflowed, dropped, flushed, .. } = self.events[i];
             write!(text, "  {unit} {}", self.place(operation)).expect("writing to a string");
             for (count, what) in [
                 (overflowed, "sums became infinite"),

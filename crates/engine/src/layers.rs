@@ -376,6 +376,15 @@ impl LayerSchedule {
         overflowed.map(|span| span.name.clone())
     }
 
+    /// What the last run did to numbers in backward passes of layers, where gradients may be too
+    /// small for the accelerator.
+    pub fn backward_events(&self) -> NumericEvents {
+        let mut sum = NumericEvents::default();
+        let of_layers = self.spans.iter().filter(|span| span.unit == Unit::Accelerator);
+        of_layers.filter(|s| s.name.contains(" backward")).for_each(|s| sum.add(s.events));
+        sum
+    }
+
     /// When each part of the last run ran.
     pub fn spans(&self) -> &[PartSpan] {
         &self.spans

@@ -36,6 +36,9 @@ pub struct StepReport {
     pub loss_scale: f64,
     /// What a device that counts it did to numbers in the step.
     pub numbers: NumericEvents,
+    /// Of a step on two devices, the first of which counts them: the share of products in backward
+    /// passes of layers that were too small to enter their sum.
+    pub dropped: Option<f64>,
     /// Of a step on two devices: which part first had a sum outside the accumulator's range.
     pub overflowed_in: Option<String>,
     /// Of a skipped step on two devices: which part first made what is no number.
@@ -97,6 +100,9 @@ impl MetricsFile {
             line["overflowed"] = r.numbers.overflowed.into();
             line["flushed"] = r.numbers.flushed.into();
         }
+        if let Some(share) = r.dropped {
+            line["dropped"] = share.into();
+        }
         for (key, part) in [("overflowed_in", &r.overflowed_in), ("not_finite", &r.not_finite)] {
             if let Some(part) = part {
                 line[key] = part.as_str().into();
@@ -145,6 +151,7 @@ mod tests {
             skipped: true,
             loss_scale: 1.0,
             numbers: NumericEvents::default(),
+            dropped: None,
             overflowed_in: None,
             not_finite: None,
         };

@@ -29,6 +29,10 @@ pub struct NumericEvents {
     pub overflowed: u64,
     /// Results that were too small for their type and became zero.
     pub flushed: u64,
+    /// Products of numbers that are not zero, where they are counted.
+    pub products: u64,
+    /// Those of them that were too small to enter their sum.
+    pub dropped: u64,
 }
 
 impl NumericEvents {
@@ -36,6 +40,8 @@ impl NumericEvents {
     pub fn add(&mut self, other: Self) {
         self.overflowed += other.overflowed;
         self.flushed += other.flushed;
+        self.products += other.products;
+        self.dropped += other.dropped;
     }
 }
 

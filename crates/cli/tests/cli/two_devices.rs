@@ -70,6 +70,31 @@ fn two_hundred_steps_with_the_numerics_of_the_m4_end_where_those_in_f32_do() {
     assert!(skipped <= 2, "{skipped} of 200 steps left out");
 }
 
+/// Products below 2^-16 do not enter a sum of the M4: with the scale that recipes of others have,
+/// that is a large part of a backward pass over 256 tokens.
+#[test]
+fn gradients_that_are_too_small_for_the_accelerator_are_reported() {
+    let place = tiny_run();
+    let run = |out: &str, more: &str| {
+        let line = format!("train {TINY} --steps 2 --out {out} -d ane-model:m4+cpu {more}");
+        let ran = place.line(&line);
+        let warnings = ran.stderr.matches("gradients are too small").count();
+        let hint = ran.stderr.contains("--set train.loss_scale=16 --set");
+        ran.succeeded();
+        let shares: Vec<f64> =
+            metrics(&place, out).iter().filter_map(|m| m["dropped"].as_f64()).collect();
+        (warnings, hint, shares)
+    };
+    let (warnings, hint, without) = run("without", "--set train.loss_scale=1");
+    assert_eq!((warnings, hint), (1, true), "once, and with what to do next");
+    let (warnings, _, usual) = run("usual", "");
+    assert_eq!(warnings, 0);
+    assert_eq!((without.len(), usual.len()), (2, 2));
+    for (without, usual) in without.into_iter().zip(usual) {
+        assert!(without > 0.5 && usual < 0.4, "{without} and {usual}");
+    }
+}
+
 /// Begins where gradients are too large for fp16.
 #[test]
 fn a_loss_scale_that_adapts_comes_down_until_gradients_are_numbers() {

@@ -27,10 +27,12 @@ impl Trainer {
         let share = micro_batches as f64 / counted.filter(|&&counts| counts).count() as f64;
         let mut loss = 0.0;
         let (mut numbers, mut overflowed_in) = (NumericEvents::default(), None);
+        let mut backward = NumericEvents::default();
         for (i, batch) in batches.iter().enumerate() {
             loss += self.accumulate_gradients(batch, share, i)?;
             if let Some(layers) = &self.layers {
                 numbers.add(layers.numeric_events());
+                backward.add(layers.backward_events());
                 overflowed_in = overflowed_in.or_else(|| layers.first_overflowed());
             }
         }
@@ -66,6 +68,8 @@ impl Trainer {
             skipped: !finite,
             loss_scale,
             numbers,
+            dropped: (backward.products > 0)
+                .then(|| backward.dropped as f64 / backward.products as f64),
             overflowed_in,
             not_finite,
         })
