@@ -215,6 +215,7 @@ fn steps_that_are_not_finite_are_skipped() {
         })
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Diverged);
+    assert!(error.way_out().unwrap().contains("lower train.loss_scale"));
     assert_eq!(skipped, 9);
     assert_eq!(trainer.model().parameters, before);
 }

@@ -238,6 +238,12 @@ impl Trainer {
                 self.state.step
             ),
         )
-        .hint("lower optimizer.lr, and begin again from a checkpoint before this"))
+        .hint(match self.state.loss_scale {
+            scale if scale > 1.0 => format!(
+                "lower train.loss_scale, which is {scale}, or optimizer.lr, and begin again from a \
+                 checkpoint before this"
+            ),
+            _ => "lower optimizer.lr, and begin again from a checkpoint before this".to_owned(),
+        }))
     }
 }
