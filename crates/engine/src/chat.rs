@@ -6,7 +6,7 @@ use orion_formats::Gguf;
 use orion_tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Steps a template may take; real ones need a few thousand. Templates come with models from
 /// strangers.
@@ -25,6 +25,8 @@ pub struct Message {
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
+    /// Where it was found.
+    file: Option<PathBuf>,
     bos: String,
     eos: String,
 }
@@ -36,7 +38,8 @@ impl ChatTemplate {
             let piece = id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
             String::from_utf8_lossy(piece).trim().to_owned()
         };
-        Self { source: source.into(), bos: name(tokenizer.bos()), eos: name(tokenizer.eos()) }
+        let [bos, eos] = [tokenizer.bos(), tokenizer.eos()].map(name);
+        Self { source: source.into(), file: None, bos, eos }
     }
 
     /// The template that comes with a model: inside a GGUF file, or in a directory's
@@ -45,7 +48,8 @@ impl ChatTemplate {
     /// # Errors
     /// When a file that may have it cannot be read.
     pub fn of_model(path: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        Ok(Self::source_of_model(path)?.map(|source| Self::new(source, tokenizer)))
+        let found = of_model(path)?;
+        Ok(found.map(|(file, source)| Self { file: Some(file), ..Self::new(source, tokenizer) }))
     }
 
     /// The source of the template that comes with a model.
@@ -53,18 +57,7 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::of_model`].
     pub fn source_of_model(path: &Path) -> Result<Option<String>> {
-        let source = if path.is_dir() {
-            in_directory(path)?
-        } else if crate::tokenizer::is_gguf(path) {
-            let file = Gguf::open(path)?;
-            let source = file.text("tokenizer.chat_template");
-            source
-                .map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(path))?
-                .map(str::to_owned)
-        } else {
-            None
-        };
-        Ok(source)
+        Ok(of_model(path)?.map(|(_, source)| source))
     }
 
     /// The text of a conversation, up to where the assistant's answer begins.
@@ -84,6 +77,10 @@ impl ChatTemplate {
     }
 
     fn render_as(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let values = context! {
+            messages => messages, add_generation_prompt => add_generation_prompt,
+            bos_token => self.bos, eos_token => self.eos,
+        };
         let mut jinja = Environment::new();
         // As transformers renders them.
         jinja.set_trim_blocks(true);
@@ -96,20 +93,35 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
             },
         );
-        let values = context! {
-            messages => messages, add_generation_prompt => add_generation_prompt,
-            bos_token => self.bos, eos_token => self.eos,
-        };
-        jinja
-            .render_str(&self.source, values)
-            .map_err(|e| Error::new(ErrorKind::File, format!("the model's chat template: {e}")))
+        jinja.render_str(&self.source, values).map_err(|e| {
+            let error = Error::new(ErrorKind::File, format!("the model's chat template: {e}"));
+            match &self.file {
+                Some(file) => error.at(file),
+                None => error,
+            }
+        })
     }
 }
 
-fn in_directory(path: &Path) -> Result<Option<String>> {
+/// The template of a model, and the file it is in.
+fn of_model(path: &Path) -> Result<Option<(PathBuf, String)>> {
+    if path.is_dir() {
+        in_directory(path)
+    } else if crate::tokenizer::is_gguf(path) {
+        let file = Gguf::open(path)?;
+        let source = file.text("tokenizer.chat_template");
+        let source = source.map_err(|e| Error::new(ErrorKind::File, e.to_string()).at(path))?;
+        Ok(source.map(|source| (path.to_owned(), source.to_owned())))
+    } else {
+        Ok(None)
+    }
+}
+
+fn in_directory(path: &Path) -> Result<Option<(PathBuf, String)>> {
     let file = path.join("chat_template.jinja");
     if file.is_file() {
-        return std::fs::read_to_string(&file).map(Some).map_err(|e| Error::io(&file, e));
+        let source = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        return Ok(Some((file, source)));
     }
     let file = path.join("tokenizer_config.json");
     if !file.is_file() {
@@ -125,7 +137,7 @@ fn in_directory(path: &Path) -> Result<Option<String>> {
         }
         other => Some(other),
     };
-    Ok(template.and_then(Value::as_str).map(str::to_owned))
+    Ok(template.and_then(Value::as_str).map(|source| (file, source.to_owned())))
 }
 
 /// Finds strings that end a text while it comes in pieces.
@@ -206,6 +218,17 @@ mod tests {
             let e = template(source).render(&messages()).unwrap_err();
             assert!(e.to_string().contains(what), "`{what}` is not in `{e}`");
         }
+    }
+
+    #[test]
+    fn the_file_of_a_template_that_is_refused_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = "{{ raise_exception('no system message') }}";
+        std::fs::write(directory.path().join("chat_template.jinja"), source).unwrap();
+        let tokenizer = Tokenizer::train_byte_level([], 257).unwrap();
+        let template = ChatTemplate::of_model(directory.path(), &tokenizer).unwrap().unwrap();
+        let e = template.render(&messages()).unwrap_err().to_string();
+        assert!(e.contains("chat_template.jinja: ") && e.contains("no system message"), "{e}");
     }
 
     #[test]
