@@ -39,7 +39,9 @@ fn print_text(report: &Report, printer: &Printer) -> Result<()> {
     }
     for observation in &report.observations {
         let outcome = outcome_name(observation);
-        let Observation { name, question, answer, .. } = observation;
+        let Observation { name, question, .. } = observation;
+        // An error's hint is a line of its own.
+        let answer = observation.answer.replace('\n', "\n          ");
         printer.data_line(format_args!("\n{outcome:9} {name}: {question}\n          {answer}"))?;
         for (name, value) in &observation.figures {
             printer.data_line(format_args!("          {name} {}", rounded(*value)))?;
