@@ -66,6 +66,8 @@ impl Directory {
         let own = path.with_extension(format!("orion-{}-{number}", std::process::id()));
         let turn_path = path.with_extension("orion-turn");
         let directory = Self { path, own, turn_path, users };
+        // Of a process that was killed and had this number, while others use the directory.
+        let _ = fs::remove_dir_all(&directory.own);
         fill(&directory.own, descriptor).map_err(|e| directory.failed(&e))?;
         Ok(directory)
     }
@@ -319,6 +321,21 @@ mod tests {
         assert_eq!(fs::read(seen.join("data")).unwrap(), [2]);
         drop(other);
         assert!(names(place.path()).is_empty());
+    }
+
+    #[test]
+    fn files_of_an_earlier_process_of_the_same_number_are_not_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let one = Directory::write(place.path(), "A", &descriptor(1)).unwrap();
+        let number: u64 = one.own().to_str().unwrap().rsplit_once('-').unwrap().1.parse().unwrap();
+        // Other tests take numbers too.
+        for next in number + 1..number + 100 {
+            let left = place.path().join(format!("A.orion-{}-{next}", std::process::id()));
+            fs::create_dir(&left).unwrap();
+            fs::write(left.join("data"), "left").unwrap();
+        }
+        let other = Directory::write(place.path(), "A", &descriptor(2)).unwrap();
+        assert!(!other.own().join("data").exists());
     }
 
     #[test]
