@@ -126,8 +126,8 @@ fn where_the_time_of_a_training_step_goes() {
     let line = format!("bench train --model stories260k -n 32 --explain {ONCE}");
     let text = Place::new().line(&line).succeeded();
     assert!(text.contains("gradients: ") && text.contains("update: "), "{text}");
-    // Five layers of one size, forward, are one row.
-    let row = text.lines().find(|l| l.contains("product 172x32x64")).expect("a row of products");
+    // Gate and up projections of five layers, forward, are one row; what takes longest is first.
+    let row = text.lines().find(|l| l.contains("product 172x32x64 nn")).expect("a row of products");
     assert_eq!(row.split_whitespace().nth(2), Some("10"), "{row}");
 }
 
