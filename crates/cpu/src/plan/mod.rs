@@ -1,14 +1,16 @@
 //! From the operations of a function to a list of steps over planned memory.
 //!
 //! The way: find attention ([`attention`]), group elementwise operations ([`fuse`]), lower every
-//! group to steps over strided views ([`lower`]), then give every buffer a place ([`memory`]): a
-//! bound surface, a constant, the memory of an operand that is not read again, or a part of one
-//! arena. Small steps that do not need each other are run as one ([`together`]).
+//! group to steps over strided views ([`lower`], and [`elementwise`] for those), then give every
+//! buffer a place ([`memory`]): a bound surface, a constant, the memory of an operand that is not
+//! read again, or a part of one arena. Small steps that do not need each other are run as one
+//! ([`together`]).
 
 mod adamw;
 mod attention;
 mod constants;
 mod contract;
+mod elementwise;
 mod expression;
 mod fuse;
 mod lower;
