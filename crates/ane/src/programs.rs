@@ -222,8 +222,9 @@ impl<F: Framework> Programs<F> {
     ) -> Result<(), Error> {
         let what = "what the system has compiled cannot be used";
         let failed = |e| Error::of_call(ErrorKind::Compile, what, e);
-        let usable = !matches!(source, Source::WithFiles);
-        if usable && self.framework.compiled_model_exists(&slot.model).map_err(failed)? {
+        if !matches!(source, Source::WithFiles)
+            && self.framework.compiled_model_exists(&slot.model).map_err(failed)?
+        {
             if self.load(state, slot).is_ok() {
                 return Ok(());
             }
