@@ -8,6 +8,10 @@ use serde_json::Value;
 const TINY: &str = "--init tiny.toml --data tokens.bin --batch 1 --seq 32 --warmup 0 --schedule \
                     constant -t 1 -q --set checkpoint.every=1 --set checkpoint.keep=2";
 
+/// A model of bytes.
+const SIZES: &str = "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\n\
+                     n_layers = 2\nn_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n";
+
 fn metrics(place: &Place, run: &str) -> Vec<Value> {
     let text = place.read(&format!("{run}/metrics.jsonl"));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -50,11 +54,7 @@ fn train(place: &Place, device: &str, more: &str) -> ([f64; 2], Vec<Value>) {
 fn two_hundred_steps_with_the_numerics_of_the_m4_end_where_those_in_f32_do() {
     let place = Place::new();
     story_tokens(&place);
-    place.write(
-        "sizes.toml",
-        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 2\n\
-         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
-    );
+    place.write("sizes.toml", SIZES);
     let (single, _) = train(&place, "cpu", "");
     let (half, steps) = train(&place, "ane-model:m4+cpu", "");
     assert!(single[1] < single[0] - 1.5, "it learns: {single:?}");
@@ -204,11 +204,7 @@ fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
 fn nothing_is_copied_between_the_cpu_and_the_framework() {
     let place = Place::new();
     story_tokens(&place);
-    place.write(
-        "sizes.toml",
-        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 2\n\
-         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
-    );
+    place.write("sizes.toml", SIZES);
     // Bytes that the accelerator's tasks copied, by their names, and losses.
     let train = |device: &str, tokens: usize| {
         let out = format!("{}-{tokens}", device.replace([':', '+'], "-"));
@@ -408,11 +404,7 @@ fn an_adapter_is_trained_with_the_numerics_of_the_m4() {
     let upper: Vec<u8> = std::fs::read(place.path("train.bin")).unwrap();
     let upper: Vec<u8> = upper.into_iter().map(|byte| byte.to_ascii_uppercase()).collect();
     place.write("upper.bin", upper);
-    place.write(
-        "sizes.toml",
-        "[model]\nvocab_size = 256\nhidden_size = 32\nintermediate_size = 64\nn_layers = 2\n\
-         n_heads = 4\nn_kv_heads = 2\nhead_dim = 8\nmax_positions = 64\n",
-    );
+    place.write("sizes.toml", SIZES);
     let train = "train --init sizes.toml --data train.bin --out base --steps 60 --batch 2 --seq 64 \
                  --lr 3e-3 --warmup 0 -t 2 -q";
     place.line(train).succeeded();
