@@ -4,7 +4,7 @@ use super::{ANE_MODEL, Products, dense_device, device_named, lower_priority, neu
 use crate::arguments::TrainDeviceChoice;
 use crate::failure::{Failure, Result};
 use orion_compile::partition::WeightForm;
-use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
+use orion_device::{Chip, Os, Route, Severity, Target, lint};
 use orion_engine::{Accelerator, Arithmetic, TrainConfig};
 use orion_mil::{Program, Weights};
 use orion_runtime::Device;
@@ -66,18 +66,6 @@ fn check_alone(name: &str, config: &TrainConfig) -> Result<()> {
     Ok(())
 }
 
-/// Refuses weights as constants where the backward pass cannot have them so.
-fn check_weights(name: &str) -> Result<()> {
-    let named: Option<Chip> = name.split(':').nth(1).and_then(|chip| chip.parse().ok());
-    if name.contains("baked") && named.is_some_and(|chip| chip.generation == Generation::M1) {
-        let message = format!(
-            "{name}: backward passes are products by weights, and an M1 is reported to take no constant as operand of a product (ANE054)"
-        );
-        return Err(Failure::usage(message).hint("give weights as inputs: leave out the mode"));
-    }
-    Ok(())
-}
-
 /// The devices that were chosen. `is_traced` says whether somebody will look at when what ran.
 ///
 /// # Errors
@@ -98,7 +86,6 @@ pub(crate) fn devices(
         return Ok(TrainDevices { host, accelerator: None });
     };
     let name = neural_engine::for_training(name);
-    check_weights(&name)?;
     let host = cpu_of(&name, host, choice.threads, products)?;
     let accelerator =
         accelerator(&name, choice.threads, products, Purpose::Training { measure: is_traced })?;

@@ -23,10 +23,11 @@ fn estimate_prices_a_program() {
 #[test]
 fn estimate_prices_what_a_model_does() {
     let place = Place::new();
-    let price = |task: &str| {
-        let line = format!("estimate stories260k --task {task} --seq 64 --format json -q");
+    let price_of = |task: &str, tokens: usize| {
+        let line = format!("estimate stories260k --task {task} --seq {tokens} --format json -q");
         serde_json::from_str::<Value>(&place.line(&line).succeeded()).unwrap()
     };
+    let price = |task: &str| price_of(task, 64);
     let [prefill, decode, train] = ["prefill", "decode", "train"].map(price);
     let functions = |price: &Value| price["functions"].as_array().unwrap().len();
     assert_eq!([functions(&prefill), functions(&decode), functions(&train)], [1, 1, 2]);
@@ -54,9 +55,13 @@ fn estimate_prices_what_a_model_does() {
     for (row, all) in price("finetune")["two_devices"].as_array().unwrap().iter().zip(divided) {
         let us = |row: &Value, key: &str| row[key].as_f64().unwrap();
         assert!(us(row, "overlapped_us") < us(all, "overlapped_us"), "{row}, {all}");
-        assert!(us(row, "baked_us") < us(row, "overlapped_us"), "{row}");
         assert!(us(row, "update_us") < us(all, "update_us") / 4.0, "{row}, {all}");
         assert!(row["new_weights_us"]["baked-reload"].is_null(), "{row}");
+    }
+    // Where programs have some work to do, it is quicker with weights compiled in.
+    for row in price_of("finetune", 256)["two_devices"].as_array().unwrap() {
+        let us = |key: &str| row[key].as_f64().unwrap();
+        assert!(us("baked_us") < us("overlapped_us"), "{row}");
     }
     // Two runs take longer than one, and 64 tokens at once longer than one.
     let us = |price: &Value| price["us"].as_f64().unwrap();

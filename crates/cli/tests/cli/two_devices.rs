@@ -168,21 +168,34 @@ fn the_trace_shows_that_gradients_of_weights_run_beside_the_accelerator() {
         "[model]\nvocab_size = 256\nhidden_size = 96\nintermediate_size = 192\nn_layers = 4\n\
          n_heads = 4\nn_kv_heads = 2\nhead_dim = 24\nmax_positions = 64\n",
     );
-    place
-        .line(
-            "train --init sizes.toml --data train.bin --out run --steps 8 --batch 1 --seq 64 -t 1 -q \
-             -d ane-model:m4+cpu --trace trace.json",
-        )
-        .succeeded();
-    let trace: Value = serde_json::from_str(&place.read("trace.json")).unwrap();
-    let accelerator = spans(&trace, "accelerator", "part", "");
-    let overlap = |host: Vec<(f64, f64)>| {
-        assert!(!host.is_empty());
-        host.iter().any(|h| accelerator.iter().any(|a| h.0 < a.1 && a.0 < h.1))
+    let train = |attempt: usize| -> Value {
+        let line = format!(
+            "train --init sizes.toml --data train.bin --out run{attempt} --steps 8 --batch 1 --seq 64 \
+             -t 1 -q -d ane-model:m4+cpu --trace trace{attempt}.json"
+        );
+        place.line(&line).succeeded();
+        serde_json::from_str(&place.read(&format!("trace{attempt}.json"))).unwrap()
     };
-    assert!(overlap(spans(&trace, "host", "part", "gradients")), "weight gradients");
-    assert!(overlap(spans(&trace, "host", "norm", "")), "the norm");
-    assert!(overlap(spans(&trace, "host", "update", "")), "updates");
+    // What of the host's work ran beside none of the accelerator's.
+    let alone = |trace: &Value| -> Vec<&str> {
+        let accelerator = spans(trace, "accelerator", "part", "");
+        let of_host = [("part", "gradients"), ("norm", ""), ("update", "")];
+        let is_alone = |(category, name): &(&str, &str)| {
+            let host = spans(trace, "host", category, name);
+            assert!(!host.is_empty(), "{category}");
+            !host.iter().any(|h| accelerator.iter().any(|a| h.0 < a.1 && a.0 < h.1))
+        };
+        of_host.into_iter().filter(is_alone).map(|(category, _)| category).collect()
+    };
+    // On a busy machine the threads of the two may have to take turns.
+    let mut trace = train(0);
+    for attempt in 1..4 {
+        if !alone(&trace).is_empty() {
+            trace = train(attempt);
+        }
+    }
+    assert_eq!(alone(&trace), [""; 0]);
+    let accelerator = spans(&trace, "accelerator", "part", "");
     // A layer is updated when the next step has begun, before the accelerator wants it.
     let updates = spans(&trace, "host", "update", "");
     let update = spans(&trace, "host", "update", "layer3");
@@ -347,7 +360,6 @@ fn devices_that_cannot_train_together_are_refused() {
         ("ane-model:m4", "have the CPU do that beside it: -d ane-model:m4+cpu"),
         ("ane-stand-in:m4", "-d ane-stand-in:m4+cpu"),
         ("ane-model:m4:core-ml", "-d ane-model:m4+cpu computes AdamW on the CPU in fp32"),
-        ("ane-stand-in:m1:baked-recompile+cpu", "ANE054"),
     ] {
         for verb in [format!("train {TINY} --out no"), "finetune run --data tokens.bin".to_owned()]
         {
@@ -459,8 +471,8 @@ fn recipes_train_in_every_weight_mode() {
         let single = run("cpu");
         assert!(single[2] < single[0], "{recipe} learns: {single:?}");
         orion_tensor::Tolerance::Trained.check(&run("cpu+cpu"), &single).unwrap();
-        for mode in ["inputs", "baked-reload", "baked-recompile"] {
-            let half = run(&format!("ane-stand-in:m4:{mode}+cpu"));
+        for mode in ["m4:inputs", "m4:baked-reload", "m4:baked-recompile", "m1:baked-reload"] {
+            let half = run(&format!("ane-stand-in:{mode}+cpu"));
             for (half, single) in half.iter().zip(&single) {
                 let difference = (half - single).abs() / single;
                 assert!(difference < 0.02, "{recipe}, {mode}: {half} and {single}");

@@ -5,7 +5,9 @@ use super::groups::{Graph, Group, Origin};
 use super::half::to_half;
 use super::needs::{Need, Needs};
 use super::norms::balance_norm_gradients;
-use super::products::{biases_apart, convolutions_to_products};
+use super::products::{
+    biases_apart, constants_as_read, convolutions_to_products, products_to_convolutions,
+};
 use super::{
     Access, Connection, Part, PartConstant, PartSurface, Partition, PartitionOptions, Role, Unit,
     WeightForm,
@@ -19,7 +21,7 @@ use orion_mil::{
     WEIGHT_FILE, Weights,
 };
 use orion_tensor::{DType, Tensor};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub(super) fn build(
     graph: &Graph<'_>,
@@ -59,6 +61,18 @@ enum Key {
     Value(ValueId),
     Staged(ValueId),
     Table(ValueId),
+    /// A matrix that is staged, or a table, with its axes exchanged.
+    Transposed(ValueId),
+}
+
+impl Key {
+    fn value(self) -> ValueId {
+        let (Self::Value(value)
+        | Self::Staged(value)
+        | Self::Table(value)
+        | Self::Transposed(value)) = self;
+        value
+    }
 }
 
 struct Builder<'a> {
@@ -208,6 +222,18 @@ impl Body {
         id
     }
 
+    fn transposed(&mut self, x: ValueId) -> ValueId {
+        let mut ty = self.function.ty(x).as_tensor().expect("a tensor").clone();
+        ty.dims.reverse();
+        self.push(&Op::Transpose { x, perm: vec![1, 0] }, ty.into())
+    }
+
+    /// Makes a value what the part writes to a surface.
+    fn write_to(&mut self, surface: usize, value: ValueId) {
+        let port = self.result(value);
+        self.connections.push(Connection { port, surface, access: Access::Write });
+    }
+
     /// Makes a value a result of the part, under a name by position.
     fn result(&mut self, value: ValueId) -> String {
         let name = format!("output_{:02}", self.function.body.results.len());
@@ -246,19 +272,21 @@ impl Builder<'_> {
         if let Some(&known) = self.known.get(&key) {
             return known;
         }
-        let (Key::Value(value) | Key::Staged(value) | Key::Table(value)) = key;
+        let value = key.value();
         let function = self.graph.function;
         let mut ty = function.ty(value).as_tensor().expect("a tensor").clone();
         let is_result = function.body.results.contains(&value);
         let role = match key {
             Key::Staged(_) => Role::Staged,
             Key::Table(_) => Role::Table,
+            Key::Transposed(_) if self.graph.maker(value).is_none() => Role::Staged,
+            Key::Transposed(_) => Role::Table,
             Key::Value(_) if self.graph.maker(value).is_none() => Role::Input,
             Key::Value(_) if is_result => Role::Result,
             Key::Value(_) => Role::Inner,
         };
         let is_narrow = match key {
-            Key::Staged(_) | Key::Table(_) => true,
+            Key::Staged(_) | Key::Table(_) | Key::Transposed(_) => true,
             Key::Value(_) => self.needs.at_accelerator.contains(&value),
         };
         if is_narrow && ty.dtype == DType::F32 {
@@ -266,6 +294,9 @@ impl Builder<'_> {
         }
         if let (Key::Value(_), true, Some(columns)) = (key, is_narrow, self.options.columns) {
             columns.widen(&mut ty);
+        }
+        if let Key::Transposed(_) = key {
+            ty.dims.reverse();
         }
         let name = function.value_name(value).to_owned();
         self.partition.surfaces.push(PartSurface { name, ty, role });
@@ -390,8 +421,7 @@ impl Builder<'_> {
             if draft.unit == Unit::Host {
                 id = body.as_surface_s(id, &self.partition.surfaces[surface].ty);
             }
-            let port = body.result(id);
-            body.connections.push(Connection { port, surface, access: Access::Write });
+            body.write_to(surface, id);
         }
         let pairs = pairs.iter().map(|(o, i)| (o.as_str(), i.as_str()));
         body.function.set_in_place(pairs);
@@ -400,7 +430,7 @@ impl Builder<'_> {
 
     /// The program of a part, shared with those that are the same.
     fn finish(&mut self, name: String, unit: Unit, body: Body) -> Result<Part, CompileError> {
-        let Body { mut function, connections: mut ports, constants: baked, .. } = body;
+        let Body { mut function, connections: mut ports, constants: mut baked, .. } = body;
         let mut constants = Vec::new();
         if unit == Unit::Accelerator {
             if self.options.numbers == DType::F16 {
@@ -409,8 +439,11 @@ impl Builder<'_> {
                 to_half(&mut function);
                 balance_norm_gradients(&mut function);
             }
-            constants = bake(&mut function, &baked);
+            function.params.retain(|p| baked.iter().all(|&(input, _)| input != p.value));
             ports.retain(|c| baked.iter().all(|&(_, s)| s != c.surface));
+            self.transpose(&mut function, &mut baked);
+            constants = bake(&mut function, &baked);
+            constants_as_read(&mut function);
             convolutions_to_products(&mut function);
             biases_apart(&mut function);
         }
@@ -418,6 +451,20 @@ impl Builder<'_> {
         let program = optimize(&Program::with_function(function), &options, &mut |_, _| {})?;
         let program = self.partition.shared(program);
         Ok(Part { name, unit, program, ports, constants })
+    }
+
+    /// Has products by the transpose of a constant written as convolutions by another constant.
+    fn transpose(&mut self, function: &mut Function, baked: &mut Vec<(ValueId, usize)>) {
+        let values: HashMap<usize, ValueId> =
+            self.known.iter().map(|(key, &surface)| (surface, key.value())).collect();
+        let matrices: HashMap<ValueId, ValueId> =
+            baked.iter().map(|&(id, surface)| (id, values[&surface])).collect();
+        for (matrix, transposed) in products_to_convolutions(function, &matrices) {
+            baked.push((transposed, self.surface(Key::Transposed(matrices[&matrix]))));
+        }
+        let operations = function.body.operations.iter();
+        let read: HashSet<ValueId> = operations.flat_map(Operation::operands).collect();
+        baked.retain(|(id, _)| read.contains(id));
     }
 
     /// One part that computes every table.
@@ -431,8 +478,11 @@ impl Builder<'_> {
             if body.function.ty(id).as_tensor().expect("a tensor").dtype != dtype {
                 id = body.cast(id, dtype);
             }
-            let port = body.result(id);
-            body.connections.push(Connection { port, surface, access: Access::Write });
+            if let Some(&surface) = self.known.get(&Key::Transposed(value)) {
+                let transposed = body.transposed(id);
+                body.write_to(surface, transposed);
+            }
+            body.write_to(surface, id);
         }
         self.finish("tables".to_owned(), Unit::Host, body)
     }
@@ -456,14 +506,19 @@ impl Builder<'_> {
             for surface in staged {
                 done[surface] = true;
                 let from = self.known.iter().find(|(_, index)| **index == surface);
-                let Some((&Key::Staged(value), _)) = from else { unreachable!("it is staged") };
-                let input = self.surface(Key::Value(value));
+                let Some((&key, _)) = from else { unreachable!("it is known") };
+                let input = self.surface(Key::Value(key.value()));
                 let ty = self.partition.surfaces[input].ty.clone();
                 let input = body.input(input, ty, Access::Read);
                 let dtype = self.partition.surfaces[surface].ty.dtype;
-                let narrow = body.cast(input, dtype);
-                let port = body.result(narrow);
-                body.connections.push(Connection { port, surface, access: Access::Write });
+                let mut staged = input;
+                if body.function.ty(staged).as_tensor().expect("a tensor").dtype != dtype {
+                    staged = body.cast(staged, dtype);
+                }
+                if let Key::Transposed(_) = key {
+                    staged = body.transposed(staged);
+                }
+                body.write_to(surface, staged);
             }
             let part = self.finish(name, Unit::Host, body)?;
             self.partition.staging.push(part);
@@ -488,7 +543,6 @@ fn bake(function: &mut Function, inputs: &[(ValueId, usize)]) -> Vec<PartConstan
         operations.push(operation);
         constants.push(PartConstant { offset, surface });
     }
-    function.params.retain(|p| inputs.iter().all(|&(input, _)| input != p.value));
     function.body.operations.splice(0..0, operations);
     constants
 }

@@ -8,8 +8,8 @@ use orion_compile::partition::{
     Access, Occasion, Part, Partition, PartitionOptions, Role, Unit, WeightForm, partition,
 };
 use orion_compile::pipeline::{PipelineOptions, optimize};
-use orion_device::{Chip, Generation, Os, Route, Severity, Target, lint};
-use orion_mil::{Function, Op, WEIGHT_FILE, Weights};
+use orion_device::{Chip, Os, Route, Severity, Target, lint};
+use orion_mil::{Data, Function, Op, ValueId, WEIGHT_FILE, Weights};
 use orion_models::{
     AdapterShape, GolfBaselineConfig, GolfWideConfig, Gpt2Config, HeadMap, LlamaConfig,
     LoadedModel, Network, ParameterSpec, Qwen2Config, Qwen3Config, WeightIndex, program_name,
@@ -369,8 +369,50 @@ fn layers_of_one_shape_share_their_programs() {
     }
 }
 
-/// No chip refuses what it is given; but an M1 takes no constants in products of matrices, which
-/// the backward pass has.
+/// Products by constants are convolutions whose weight is the constant, not what is computed of
+/// one: forward, backward, and in whatever numbers.
+#[test]
+fn constants_are_weights_of_convolutions() {
+    for (name, network) in networks() {
+        let all = differentiated(&network, [1, LENGTH], false);
+        let adapter = adapter_differentiated(&network, 1, [1, LENGTH], false);
+        let (inputs, constants) = (WeightForm::Inputs, WeightForm::Constants);
+        let cuts = [(&all, [constants, inputs]), (&adapter, [inputs, constants])];
+        for ((function, parameters, _), form) in cuts {
+            for numbers in [DType::F32, DType::F16] {
+                let parts = cut(function, parameters, LAYERS, numbers, form);
+                let mut convolutions = 0;
+                for program in parts.programs_of(Unit::Accelerator) {
+                    let function = &program.functions[0];
+                    let ops = orion_mil::typed::analyze(function).unwrap();
+                    let operations = function.body.operations.iter().zip(&ops);
+                    let of_file = |op: &Op| matches!(op, Op::Const(value) if matches!(value.data, Data::Blob { .. }));
+                    let blobs: Vec<ValueId> = operations
+                        .filter(|(_, op)| of_file(op))
+                        .map(|(o, _)| o.outputs[0])
+                        .collect();
+                    for op in &ops {
+                        match op {
+                            Op::Conv { weight, .. } => {
+                                assert!(blobs.contains(weight), "{name}, {form:?}, {numbers}");
+                                convolutions += 1;
+                            }
+                            Op::Matmul { x, y, .. } => {
+                                let is_constant = blobs.contains(x) || blobs.contains(y);
+                                assert!(!is_constant, "{name}, {form:?}, {numbers}");
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                // Four weights at least, there and back.
+                assert!(convolutions >= 8, "{name}, {form:?}: {convolutions}");
+            }
+        }
+    }
+}
+
+/// No chip refuses what it is given, in whatever form.
 #[test]
 fn the_engines_take_the_accelerators_programs() {
     for (name, network) in networks() {
@@ -386,14 +428,10 @@ fn the_engines_take_the_accelerators_programs() {
             let parts = cut(function, parameters, LAYERS, DType::F16, form);
             for chip in Chip::all() {
                 let target = Target { chip, os: Os::V27, route: Route::Direct };
-                let on_m1 = chip.generation == Generation::M1 && form.contains(&constants);
                 for program in parts.programs_of(Unit::Accelerator) {
                     let findings = lint(program, None, &target);
-                    let refused: Vec<_> = findings
-                        .iter()
-                        .filter(|f| f.severity == Severity::Refused)
-                        .filter(|f| !(on_m1 && f.rule.code == "ANE054"))
-                        .collect();
+                    let refused: Vec<_> =
+                        findings.iter().filter(|f| f.severity == Severity::Refused).collect();
                     assert!(refused.is_empty(), "{name}, {form:?} on {chip}: {refused:#?}");
                 }
             }
