@@ -99,7 +99,9 @@ impl<E: Error + 'static> From<E> for Failure {
 /// The hint of the libraries' errors that keep it apart.
 fn way_out<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
     let engine = error.downcast_ref().and_then(orion_engine::Error::way_out);
-    engine.or_else(|| error.downcast_ref().and_then(orion_formats::Error::way_out))
+    engine
+        .or_else(|| error.downcast_ref().and_then(orion_formats::Error::way_out))
+        .or_else(|| error.downcast_ref().and_then(orion_models::LoadError::way_out))
 }
 
 /// Naming the file or the activity that an error belongs to.

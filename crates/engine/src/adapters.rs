@@ -1,7 +1,6 @@
 //! Adapters that are loaded beside a model, and the surfaces that bind them.
 
 use crate::Result;
-use crate::load::of_models;
 use orion_models::{Adapter, AdapterShape, LinearLayer, Network, matrix_names, program_name};
 use orion_runtime::{Bindings, Layout, Surface};
 use orion_tensor::DType;
@@ -244,5 +243,5 @@ impl Matrices {
 /// # Errors
 /// When the directory holds none that can be used.
 pub fn load_adapter(path: &Path, network: &Network) -> Result<Adapter> {
-    Adapter::load(path, network).map_err(|e| of_models(&e))
+    Ok(Adapter::load(path, network)?)
 }

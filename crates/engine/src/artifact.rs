@@ -1,7 +1,6 @@
 //! Artifacts of Parameter Golf: models in int8 within a limit of size.
 
-use crate::load::of_models;
-use crate::{Error, ErrorKind, LoadedModel, Result};
+use crate::{Error, ErrorKind, LoadedModel, ModelFile, Result};
 use orion_formats::{ConfigFile, GolfArtifact};
 use orion_models::Network;
 use std::path::Path;
@@ -16,14 +15,14 @@ pub fn quantize_model(model: &LoadedModel) -> Result<GolfArtifact> {
     GolfArtifact::of(tensors).map_err(|e| Error::new(ErrorKind::Mismatch, e.to_string()))
 }
 
-/// Loads an artifact as the weights it stands for. Which network it is, the file `config` says, a
+/// Opens an artifact as the weights it stands for. Which network it is, the file `config` says, a
 /// `config.json`; without one it is the baseline.
 ///
 /// # Errors
-/// When a file cannot be read or is damaged, or the tensors are another network's.
-pub fn load_artifact(path: &Path, config: Option<&Path>) -> Result<LoadedModel> {
+/// When a file cannot be read or is damaged.
+pub fn open_artifact(path: &Path, config: Option<&Path>) -> Result<ModelFile> {
     let network = config.map(network).transpose()?;
-    orion_models::load_golf_artifact(path, network).map_err(|e| of_models(&e))
+    Ok(ModelFile::open_golf_artifact(path, network)?)
 }
 
 fn network(path: &Path) -> Result<Network> {

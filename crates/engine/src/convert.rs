@@ -542,8 +542,7 @@ fn write_package(
     if context == 0 || context > most {
         return Err(refuse(format!("a context of {context}; this model takes 1 to {most} tokens")));
     }
-    let mut kept = LoadedModel { parameters: parameters(model, dtype)?, ..model.clone() };
-    kept.tokenizer = None;
+    let kept = LoadedModel { parameters: parameters(model, dtype)?, ..model.clone() };
     let index = kept.index(most);
     let shape = StepShape { sequences: 1, tokens: 1, context };
     let program = for_core_ml(&step_program(&kept.network, &index, shape));

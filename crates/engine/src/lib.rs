@@ -33,7 +33,7 @@ mod train;
 mod training_data;
 
 pub use adapters::load_adapter;
-pub use artifact::{load_artifact, quantize_model};
+pub use artifact::{open_artifact, quantize_model};
 pub use byte_counts::ByteCounts;
 pub use chat::{ChatTemplate, Message, StopStrings};
 pub use checkpoint::newest_checkpoint;
@@ -54,7 +54,7 @@ pub use generator::{Generator, PREFILL_SIZES};
 pub use layers::{Accelerator, LayerSchedule, PartSpan, Refused};
 pub use load::{load_model, load_model_for_inference};
 pub use metrics::{MetricsFile, StepReport};
-pub use orion_models::{Adapter, LoadedModel};
+pub use orion_models::{Adapter, LoadedModel, ModelFile};
 pub use parameters::{initial_values, initialize};
 pub use random::Random;
 pub use recipe::{RECIPES, TrainRecipe};

@@ -9,7 +9,7 @@ use std::path::Path;
 /// # Errors
 /// When the path holds no model that can be used.
 pub fn load_model_for_inference(path: &Path, storage: WeightStorage) -> Result<LoadedModel> {
-    orion_models::load_for_inference(path, storage).map_err(|e| of_models(&e))
+    Ok(orion_models::load_for_inference(path, storage)?)
 }
 
 /// Loads a model: see [`orion_models::load`].
@@ -17,14 +17,15 @@ pub fn load_model_for_inference(path: &Path, storage: WeightStorage) -> Result<L
 /// # Errors
 /// When the path holds no model that can be used.
 pub fn load_model(path: &Path) -> Result<LoadedModel> {
-    orion_models::load(path).map_err(|e| of_models(&e))
+    Ok(orion_models::load(path)?)
 }
 
-/// An error of `models`, with its way out.
-pub(crate) fn of_models(error: &LoadError) -> Error {
-    let told = Error::new(ErrorKind::File, error.to_string());
-    match error.way_out() {
-        Some(hint) => told.hint(hint),
-        None => told,
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        let told = Self::new(ErrorKind::File, error.to_string());
+        match error.way_out() {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Error, ErrorKind, Result, gguf_tokenizer};
 use orion_formats::{Gguf, gguf};
+use orion_models::ModelFile;
 use orion_tokenizer::Tokenizer;
 use std::io::Read;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub fn open_any_tokenizer(path: &Path) -> Result<Tokenizer> {
         return Err(file_error(&refused));
     }
     // No tokenizer itself, so perhaps a model that has one.
-    match orion_models::load(path) {
+    match ModelFile::open(path) {
         Ok(model) => match model.tokenizer {
             Some(file) if file != path => open_any_tokenizer(&file),
             _ => Err(Error::new(

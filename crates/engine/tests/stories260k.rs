@@ -9,7 +9,7 @@ use orion_engine::{
     load_model_for_inference, open_tokenizer,
 };
 use orion_formats::{SafeTensors, TokenFile, rope_interleaved_to_half};
-use orion_models::WeightStorage;
+use orion_models::{ModelFile, WeightStorage};
 use orion_runtime::Device;
 use orion_tensor::{Tensor, Tolerance};
 use orion_testing::{shared_dir, skip};
@@ -249,7 +249,7 @@ fn gguf_files_give_llama_cpp_s_text() {
         let path = shared.join(format!("weights/stories260K-{kind}.gguf"));
         let model = load_model_for_inference(&path, WeightStorage::AsGiven).unwrap();
         assert_eq!(model.quantized.is_empty(), kind != "q8_0");
-        assert_eq!(model.tokenizer.as_ref(), Some(&path));
+        assert_eq!(ModelFile::open(&path).unwrap().tokenizer.as_ref(), Some(&path));
         let tokenizer = open_tokenizer(&path, 512).unwrap();
         let prompt = "Once upon a time";
         for (device, n) in devices().into_iter().zip([100, 30]) {

@@ -28,8 +28,8 @@ pub use gpt2::Gpt2Config;
 pub use graph::{Graph, WeightIndex};
 pub use llama::LlamaConfig;
 pub use load::{
-    FREQUENCY_DIVISORS, LoadError, LoadedModel, gguf_name, hugging_face_name, interleaved_heads,
-    load, load_for_inference, load_golf_artifact, meta_name,
+    FREQUENCY_DIVISORS, LoadError, LoadedModel, ModelFile, gguf_name, hugging_face_name,
+    interleaved_heads, load, load_for_inference, meta_name,
 };
 pub use network::{ConfigError, Initialization, Network, ParameterSpec, StepShape, program_name};
 pub use orion_formats::RopeScaling;

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::failure::{Context, Result};
 use crate::printer::Printer;
 use crate::tokenizer::tokenizer_of;
-use orion_engine::{Companions, Target, load_artifact, load_model, quantize_model};
+use orion_engine::{Companions, Target, load_model, open_artifact, quantize_model};
 use orion_formats::GolfArtifact;
 use orion_formats::golf_artifact::{SIZE_LIMIT, is_golf_artifact};
 use serde_json::{Value, json};
@@ -115,8 +115,9 @@ fn save(arguments: &ArtifactSave, printer: &Printer) -> Result {
 }
 
 fn load(arguments: &ArtifactLoad, printer: &Printer) -> Result {
-    let model = load_artifact(&arguments.file, arguments.config.as_deref())?;
+    let model = open_artifact(&arguments.file, arguments.config.as_deref())?;
     let tokenizer = tokenizer_of(arguments.tokenizer.as_deref(), &model)?;
+    let model = model.load()?;
     let companions = Companions { tokenizer: tokenizer.as_ref(), template: None };
     write(&model, companions, Target::SafeTensors, None, &arguments.out, printer)?;
     if tokenizer.is_none() {
@@ -127,7 +128,7 @@ fn load(arguments: &ArtifactLoad, printer: &Printer) -> Result {
 
 fn eval(arguments: &ArtifactEval, printer: &Printer) -> Result {
     let path = &arguments.eval.model;
-    let model = load_artifact(path, arguments.config.as_deref())?;
+    let model = open_artifact(path, arguments.config.as_deref())?;
     let bytes = std::fs::metadata(path).context(path.display())?.len();
     let size = Size::of(bytes, &arguments.code)?;
     for measured in measure(&arguments.eval, model, printer)? {

@@ -9,11 +9,8 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::lines::Lines;
 use crate::printer::Printer;
-use crate::tokenizer::require_tokenizer_path;
-use orion_engine::{
-    ChatTemplate, Generator, Message, Sampler, StopStrings, load_model_for_inference,
-    open_tokenizer,
-};
+use crate::tokenizer::require_tokenizer;
+use orion_engine::{ChatTemplate, Generator, Message, ModelFile, Sampler, StopStrings};
 use orion_tokenizer::Tokenizer;
 
 const HELP: &str = "\
@@ -29,9 +26,9 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
     let config = sampler(&arguments.sampling)?;
     let (products, storage) = kept(arguments.precision);
     let devices = model_devices(&arguments.device, products, printer)?;
-    let model = load_model_for_inference(&arguments.model, storage)?;
-    let path = require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
-    let tokenizer = open_tokenizer(path, model.network.vocab_size())?;
+    let model = ModelFile::open(&arguments.model)?;
+    let named = arguments.tokenizer.as_deref();
+    let tokenizer = require_tokenizer(named, &model, &arguments.model, printer)?;
     let template = ChatTemplate::of_model(&arguments.model, &tokenizer)?.ok_or_else(|| {
         Failure::new(format!(
             "{} has no chat template: it is a base model, which continues text and was not \
@@ -41,6 +38,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
         .hint(format!("orion run {} -p \"…\" continues a text", arguments.model.display()))
     })?;
     let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
+    let model = model.load_for_inference(storage)?;
     let mut generator = Generator::new(&model, devices, arguments.context)?;
     adapters.load_into(&mut generator);
     generator.choose_adapter(0, (!adapters.is_empty()).then_some(0));

@@ -4,7 +4,7 @@ use crate::failure::Result;
 use crate::printer::Printer;
 use crate::tokenizer::tokenizer_of;
 use orion_engine::{
-    ChatTemplate, Companions, LoadedModel, Numbers, Target, load_model, model_bytes,
+    ChatTemplate, Companions, LoadedModel, ModelFile, Numbers, Target, model_bytes,
 };
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::path::Path;
 const DEFAULT_CONTEXT: usize = 512;
 
 pub(crate) fn convert(arguments: &Convert, printer: &Printer) -> Result {
-    let model = load_model(&arguments.model)?;
+    let model = ModelFile::open(&arguments.model)?;
     let most = model.network.max_positions();
     let target = match arguments.to {
         ModelFormat::Safetensors => Target::SafeTensors,
@@ -29,6 +29,7 @@ pub(crate) fn convert(arguments: &Convert, printer: &Printer) -> Result {
         false => tokenizer_of(arguments.tokenizer.as_deref(), &model)?,
     };
     let template = ChatTemplate::source_of_model(&arguments.model)?;
+    let model = model.load()?;
     let companions = Companions { tokenizer: tokenizer.as_ref(), template: template.as_deref() };
     let numbers = arguments.dtype.map(NumberType::numbers);
     for what in write(&model, companions, target, numbers, &arguments.out, printer)? {

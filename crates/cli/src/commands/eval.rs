@@ -6,8 +6,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use crate::tokenizer::tokenizer_of;
 use orion_engine::{
-    ByteCounts, Evaluation, EvaluationShape, LoadedModel, WindowRule, evaluate_adapted,
-    load_model_for_inference,
+    ByteCounts, Evaluation, EvaluationShape, LoadedModel, ModelFile, WindowRule, evaluate_adapted,
 };
 use orion_formats::{TokenFile, map_file};
 use serde_json::{Value, json};
@@ -15,8 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 pub(crate) fn eval(arguments: &Eval, printer: &Printer) -> Result {
-    let (_, storage) = kept(arguments.precision);
-    let model = load_model_for_inference(&arguments.model, storage)?;
+    let model = ModelFile::open(&arguments.model)?;
     for measured in measure(arguments, model, printer)? {
         match arguments.format {
             Format::Text => measured.print(printer)?,
@@ -37,12 +35,11 @@ pub(crate) struct Measured {
 /// Measures a model as the arguments say, with each adapter where they name some.
 pub(crate) fn measure(
     arguments: &Eval,
-    model: LoadedModel,
+    model: ModelFile,
     printer: &Printer,
 ) -> Result<Vec<Measured>> {
     let (products, storage) = kept(arguments.precision);
     let devices = model_devices(&arguments.device, products, printer)?;
-    let model = LoadedModel { storage, ..model };
     let tokenizer = tokenizer_of(arguments.tokenizer.as_deref(), &model)?;
     let most = model.network.max_positions();
     let (file, longest) = match text(&arguments.data)? {
@@ -79,6 +76,7 @@ pub(crate) fn measure(
     let shape = EvaluationShape { batch, seq, rule, max_tokens };
     let counts = tokenizer.as_ref().map(ByteCounts::of);
     let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
+    let model = LoadedModel { storage, ..model.load_for_inference(storage)? };
     let mut cases: Vec<_> =
         adapters.iter().map(|(name, adapter)| (Some(name.to_owned()), Some(adapter))).collect();
     if cases.is_empty() {

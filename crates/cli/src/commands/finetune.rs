@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::printer::Printer;
 use crate::training::free_run_directory;
-use orion_engine::{ConfigLayers, TrainConfig, Trainer, load_model};
+use orion_engine::{ConfigLayers, ModelFile, TrainConfig, Trainer};
 
 /// Tokens of a sequence unless asked otherwise, or fewer when the model takes less.
 const DEFAULT_SEQUENCE: usize = 256;
@@ -55,7 +55,7 @@ fn configuration(arguments: &Finetune) -> Result<TrainConfig> {
             return Err(Failure::usage("there is no model to train an adapter for")
                 .hint("name it first: orion finetune MODEL --data FILE"));
         };
-        let network = load_model(path)?.network;
+        let network = ModelFile::open(path)?.network;
         let seq = network.max_positions().min(DEFAULT_SEQUENCE).to_string();
         layers.set_network(&network);
         layers.set("model.weights", &absolute_text(path)?)?;

@@ -8,10 +8,10 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
-use crate::tokenizer::require_tokenizer_path;
+use crate::tokenizer::require_tokenizer;
 use orion_engine::{
-    GenerationStats, Generator, LoadedModel, Sampler, SamplerConfig, StopReason, StopStrings,
-    TextEvent, TextRule, generate, load_model_for_inference, open_tokenizer,
+    GenerationStats, Generator, LoadedModel, ModelFile, Sampler, SamplerConfig, StopReason,
+    StopStrings, TextEvent, TextRule, generate,
 };
 use orion_tokenizer::Tokenizer;
 use std::io::Read;
@@ -30,11 +30,11 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let prompt = prompt(arguments)?;
     let (products, storage) = kept(arguments.precision);
     let devices = model_devices(&arguments.device, products, printer)?;
-    let model = load_model_for_inference(&arguments.model, storage)?;
-    let tokenizer_path =
-        require_tokenizer_path(arguments.tokenizer.as_deref(), &model, &arguments.model)?;
-    let tokenizer = open_tokenizer(tokenizer_path, model.network.vocab_size())?;
-    printer.detail(format_args!("tokenizer {}", tokenizer_path.display()));
+    let model = ModelFile::open(&arguments.model)?;
+    let named = arguments.tokenizer.as_deref();
+    let tokenizer = require_tokenizer(named, &model, &arguments.model, printer)?;
+    let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
+    let model = model.load_for_inference(storage)?;
     for device in devices.each() {
         printer.detail(format_args!("device {}: {}", device.name(), device.description()));
     }
@@ -46,7 +46,6 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
         slides: arguments.max_tokens.is_some(),
         logprobs: arguments.logprobs,
     };
-    let adapters = Adapters::open(&arguments.adapters.adapter, &model.network)?;
     if arguments.parallel.is_some() || arguments.format == Format::Json || adapters.len() > 1 {
         let prompts = match arguments.parallel {
             Some(_) => prompts::of_lines(&prompt, &adapters)?,

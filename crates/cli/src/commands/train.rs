@@ -7,8 +7,7 @@ use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
 use orion_engine::{
-    ConfigLayers, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, load_model,
-    network_of_preset,
+    ConfigLayers, ModelFile, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, network_of_preset,
 };
 use std::path::Path;
 use std::process::Command;
@@ -254,7 +253,7 @@ fn configuration(arguments: &Train) -> Result<TrainConfig> {
     }
     if let Some(path) = &arguments.model {
         // The sizes are needed already to check the settings against them.
-        layers.set_network(&load_model(path)?.network);
+        layers.set_network(&ModelFile::open(path)?.network);
         layers.set("model.weights", &absolute_text(path)?)?;
     }
     let paths = Paths {

@@ -83,6 +83,32 @@ fn a_tokenizer_of_another_model() {
     ");
 }
 
+/// Weights take long to read, so what is wrong with the small file is told before.
+#[test]
+fn a_broken_tokenizer_is_told_before_weights_are_read() {
+    let place = tiny_run();
+    let tokenizer = place.path("run/tokenizer.json");
+    std::fs::write(&tokenizer, "{").unwrap();
+    let weights = place.path("run/latest/model.safetensors");
+    std::fs::write(&weights, "no weights").unwrap();
+    place.write("text.txt", "the cat sat");
+    for line in [
+        "run run -p the",
+        "chat run",
+        "eval run --data text.txt",
+        "finetune run --data text.txt --out adapter",
+        "convert run --to safetensors --out converted",
+    ] {
+        let ran = place.line(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{line}: {ran}");
+        assert!(ran.stderr.contains("tokenizer.json"), "{line}: {ran}");
+        assert!(!ran.stderr.contains("model.safetensors"), "{line}: {ran}");
+    }
+    // With another tokenizer it is the weights' turn.
+    let ran = place.line("run run --tokenizer tokenizer.json -p the");
+    assert!(ran.stderr.contains("model.safetensors"), "{ran}");
+}
+
 #[test]
 fn a_prompt_longer_than_the_model_takes() {
     let place = tiny_run();

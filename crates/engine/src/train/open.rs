@@ -10,15 +10,19 @@ use crate::trace::TraceFile;
 use crate::training_data::TrainingData;
 use crate::{
     Accelerator, ChatTemplate, Error, ErrorKind, LayerSchedule, MetricsFile, Result, TrainConfig,
-    load_model,
+    open_tokenizer,
 };
-use orion_models::{Network, ParameterSpec, WeightIndex};
+use orion_models::{ModelFile, Network, ParameterSpec, WeightIndex};
 use orion_runtime::{Device, ProgramCache};
 use orion_tensor::Tensor;
+use orion_tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Tensors by name.
+type Tensors = BTreeMap<String, Tensor>;
 
 impl Trainer {
     /// Begins a run in a new directory: `config.toml` is written there, and the tokenizer copied.
@@ -33,12 +37,13 @@ impl Trainer {
                 .hint("continue it with --resume, or choose another --out"));
         }
         let mut config = config;
-        let (subject, initial) = if config.model.weights.is_empty() {
+        let (tokenizer, subject, initial) = if config.model.weights.is_empty() {
             let network = config.model.network()?;
+            let tokenizer = tokenizer(&config, &network)?;
             let initial = initialize(&network, config.train.seed);
-            (Subject::Weights(network), initial)
+            (tokenizer, Subject::Weights(network), initial)
         } else {
-            let model = load_model(Path::new(&config.model.weights))?;
+            let model = ModelFile::open(Path::new(&config.model.weights))?;
             let weights = std::mem::take(&mut config.model.weights);
             config.model = crate::ModelSection::from_network(&model.network);
             config.model.weights = weights;
@@ -58,18 +63,20 @@ impl Trainer {
             {
                 config.data.tokenizer = tokenizer.to_string_lossy().into_owned();
             }
+            let tokenizer = tokenizer(&config, &model.network)?;
+            let model = model.load()?;
             if config.adapter.rank > 0 {
                 let base = Base::new(&config, model)?;
                 let initial = initialize_each(base.parameters(), config.train.seed);
-                (Subject::Adapter(Box::new(base)), initial)
+                (tokenizer, Subject::Adapter(Box::new(base)), initial)
             } else {
-                (Subject::Weights(model.network), model.parameters)
+                (tokenizer, Subject::Weights(model.network), model.parameters)
             }
         };
         let state = TrainState::new(&config);
         let moments = BTreeMap::new();
-        let mut this =
-            Self::assemble(config, directory, device, subject, state, &initial, &moments)?;
+        let kept = (state, &initial, &moments);
+        let mut this = Self::assemble(config, directory, device, tokenizer, subject, kept)?;
         this.begin_directory()?;
         Ok(this)
     }
@@ -80,18 +87,20 @@ impl Trainer {
     /// # Errors
     /// When there is no complete checkpoint, it is damaged, or it does not fit the page.
     pub fn resume(config: TrainConfig, directory: &Path, device: Arc<dyn Device>) -> Result<Self> {
-        let subject = if config.adapter.rank > 0 {
-            let model = load_model(Path::new(&config.model.weights))?;
-            Subject::Adapter(Box::new(Base::new(&config, model)?))
+        let (tokenizer, subject) = if config.adapter.rank > 0 {
+            let model = ModelFile::open(Path::new(&config.model.weights))?;
+            let tokenizer = tokenizer(&config, &model.network)?;
+            (tokenizer, Subject::Adapter(Box::new(Base::new(&config, model.load()?)?)))
         } else {
-            Subject::Weights(config.model.network()?)
+            let network = config.model.network()?;
+            (tokenizer(&config, &network)?, Subject::Weights(network))
         };
         let specs = subject.parameters();
         let restored = checkpoint::restore(directory, &subject.kept())?;
         checkpoint::check_tensors(&restored, &specs)?;
         let checkpoint::Restored { state, parameters, moments, passed_over, .. } = restored;
-        let mut this =
-            Self::assemble(config, directory, device, subject, state, &parameters, &moments)?;
+        let kept = (state, &parameters, &moments);
+        let mut this = Self::assemble(config, directory, device, tokenizer, subject, kept)?;
         this.passed_over = passed_over;
         this.write_config()?;
         Ok(this)
@@ -101,16 +110,11 @@ impl Trainer {
         config: TrainConfig,
         directory: &Path,
         device: Arc<dyn Device>,
+        tokenizer: Option<Tokenizer>,
         subject: Subject,
-        state: TrainState,
-        initial: &BTreeMap<String, Tensor>,
-        moments: &BTreeMap<String, Tensor>,
+        (state, initial, moments): (TrainState, &Tensors, &Tensors),
     ) -> Result<Self> {
         let network = subject.network().clone();
-        let tokenizer = match config.data.tokenizer.as_str() {
-            "" => None,
-            path => Some(crate::open_tokenizer(Path::new(path), network.vocab_size())?),
-        };
         let template = || match &tokenizer {
             Some(tokenizer) => ChatTemplate::of_model(Path::new(&config.model.weights), tokenizer),
             None => Ok(None),
@@ -218,6 +222,14 @@ impl Trainer {
         fs::write(&temporary, self.config.to_documented_toml())
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|e| Error::io(&path, e))
+    }
+}
+
+/// The tokenizer that a page names, where it names one.
+fn tokenizer(config: &TrainConfig, network: &Network) -> Result<Option<Tokenizer>> {
+    match config.data.tokenizer.as_str() {
+        "" => Ok(None),
+        path => open_tokenizer(Path::new(path), network.vocab_size()).map(Some),
     }
 }
 

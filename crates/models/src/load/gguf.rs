@@ -1,25 +1,32 @@
 //! GGUF files of llama.cpp: Llama, Qwen2, Qwen3 and GPT-2 networks.
 
-use super::{LoadError, LoadedModel, Reading};
-use crate::{
-    Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config, WeightStorage,
-};
+use super::{LoadError, LoadedModel, ModelFile, Reading, WeightFile};
+use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config};
 use orion_formats::{Error, Gguf, MappedFile, RopeScaling, rope_interleaved_to_half};
 use orion_tensor::Tensor;
 use std::path::Path;
 
-/// Loads a file; the tokenizer is inside. With `keep_int8`, matrices that are exactly int8 with
-/// scales stay so.
-pub(super) fn load(
-    path: &Path,
-    keep_int8: bool,
-    storage: WeightStorage,
-) -> Result<LoadedModel, LoadError> {
+/// Opens a file; the tokenizer is inside.
+pub(super) fn open(path: &Path) -> Result<ModelFile, LoadError> {
     let opened = MappedFile::open(path);
     let opened = opened.and_then(|map| Ok((Gguf::parse(map.bytes())?, map)));
     let (file, map) = opened.map_err(|e| LoadError::of(path, &e))?;
     let network = network(&file, path)?;
-    let mut reading = Reading::new(path, network.clone(), storage)?;
+    let tokenizer = file.metadata.contains_key("tokenizer.ggml.tokens").then(|| path.to_owned());
+    let end_ids = end_ids(&file);
+    let file = ModelFile::new(path, network, WeightFile::Gguf(file, map))?;
+    Ok(ModelFile { tokenizer, end_ids, ..file })
+}
+
+/// Reads the tensors of a file. With `keep_int8`, matrices that are exactly int8 with scales stay
+/// so.
+pub(super) fn load(
+    file: &Gguf,
+    map: &MappedFile,
+    mut reading: Reading<'_>,
+    keep_int8: bool,
+) -> Result<LoadedModel, LoadError> {
+    let (path, network) = (reading.path, reading.network.clone());
     for (name, stored) in &file.tensors {
         // The network has what this says.
         if name == FREQUENCY_DIVISORS {
@@ -53,9 +60,7 @@ pub(super) fn load(
             map.give_back(&stored.bytes);
         }
     }
-    let model = reading.finish()?;
-    let tokenizer = file.metadata.contains_key("tokenizer.ggml.tokens").then(|| path.to_owned());
-    Ok(LoadedModel { tokenizer, end_ids: end_ids(&file), ..model })
+    reading.finish()
 }
 
 fn network(file: &Gguf, path: &Path) -> Result<Network, LoadError> {

@@ -1,7 +1,7 @@
 //! Artifacts of Parameter Golf's baseline: int8 weights that say no sizes but their shapes.
 
-use super::{LoadError, LoadedModel, match_parameters};
-use crate::{GolfBaselineConfig, Network, Preset, WeightStorage, preset};
+use super::{LoadError, ModelFile, WeightFile};
+use crate::{GolfBaselineConfig, Network, Preset, preset};
 use orion_formats::GolfArtifact;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,35 +9,27 @@ use std::path::Path;
 /// Tokenizer files that may lie beside an artifact.
 const TOKENIZERS: [&str; 3] = ["tokenizer.model", "fineweb_1024_bpe.model", "tokenizer.json"];
 
-/// The weights of an artifact, in the types they had before they were quantized. `network` is
-/// whose they are; when absent, the baseline's, with the sizes that their shapes say and the
-/// constants of its `train_gpt.py`.
-///
-/// # Errors
-/// When the file is no artifact or damaged, or holds another network's tensors.
-pub fn load_golf_artifact(path: &Path, network: Option<Network>) -> Result<LoadedModel, LoadError> {
-    load(path, network, WeightStorage::AsGiven)
-}
-
-pub(super) fn load(
-    path: &Path,
-    network: Option<Network>,
-    storage: WeightStorage,
-) -> Result<LoadedModel, LoadError> {
-    let artifact = GolfArtifact::open(path).map_err(|e| LoadError::of(path, &e))?;
-    let network = match network {
-        Some(network) => network,
-        None => Network::GolfBaseline(sizes(&artifact).ok_or_else(|| {
-            LoadError::new(path, "its tensors are not those of Parameter Golf's baseline")
-                .hint("name the config.json of their network with --config")
-        })?),
-    };
-    let tensors: BTreeMap<_, _> =
-        artifact.tensors.iter().map(|(name, t)| (name.clone(), t.dequantize())).collect();
-    let model = match_parameters(path, network, tensors, storage)?;
-    let tokenizer =
-        TOKENIZERS.map(|name| path.with_file_name(name)).into_iter().find(|f| f.exists());
-    Ok(LoadedModel { tokenizer, ..model })
+impl ModelFile {
+    /// Opens an artifact; its weights are in the types they had before they were quantized.
+    /// `network` is whose they are; when absent, the baseline's, with the sizes that their shapes
+    /// say and the constants of its `train_gpt.py`.
+    ///
+    /// # Errors
+    /// When the file is no artifact or damaged, or says no sizes and none are given.
+    pub fn open_golf_artifact(path: &Path, network: Option<Network>) -> Result<Self, LoadError> {
+        let artifact = GolfArtifact::open(path).map_err(|e| LoadError::of(path, &e))?;
+        let network = match network {
+            Some(network) => network,
+            None => Network::GolfBaseline(sizes(&artifact).ok_or_else(|| {
+                LoadError::new(path, "its tensors are not those of Parameter Golf's baseline")
+                    .hint("name the config.json of their network with --config")
+            })?),
+        };
+        let tensors: BTreeMap<_, _> =
+            artifact.tensors.iter().map(|(name, t)| (name.clone(), t.dequantize())).collect();
+        let file = ModelFile::new(path, network, WeightFile::Checked(tensors))?;
+        Ok(file.with_tokenizer(TOKENIZERS.map(|name| path.with_file_name(name))))
+    }
 }
 
 /// What shapes say; whether they fit together is checked by who matches them.

@@ -1,6 +1,6 @@
 //! Directories as Hugging Face's libraries write them, which our own checkpoints are too.
 
-use super::{LoadError, LoadedModel, Reading};
+use super::{LoadError, LoadedModel, ModelFile, Reading, WeightFile};
 use crate::{Network, WeightStorage};
 use orion_formats::{
     ConfigFile, MappedFile, SafeTensors, end_ids_of_generation_config, safetensors,
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// Tokenizer files, the ones that say the most first.
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer.bin"];
 
-/// Loads a directory of weights, or the newest checkpoint of a run directory.
-pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
+/// Opens a directory of weights, or the newest checkpoint of a run directory.
+pub(super) fn open(path: &Path) -> Result<ModelFile, LoadError> {
     let latest = path.join("latest");
     let weights = if latest.exists() { latest } else { path.to_owned() };
     let config_path = weights.join("config.json");
@@ -42,8 +42,22 @@ pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, L
     }
     end_ids.sort_unstable();
     end_ids.dedup();
-    let (file, tensors, maps) = tensors(&weights)?;
-    let mut reading = Reading::new(&file, network.clone(), storage)?;
+    let tokenizers = [path, &*weights]
+        .into_iter()
+        .flat_map(|d| TOKENIZERS.map(|f| d.join(f)))
+        .chain(TOKENIZERS.map(|f| path.join("../..").join(f)));
+    let file = ModelFile::new(&config_path, network, WeightFile::Directory(weights.clone()))?;
+    Ok(ModelFile { end_ids, ..file.with_tokenizer(tokenizers) })
+}
+
+/// Reads the weights in a directory.
+pub(super) fn load(
+    directory: &Path,
+    network: Network,
+    storage: WeightStorage,
+) -> Result<LoadedModel, LoadError> {
+    let (file, tensors, maps) = tensors(directory)?;
+    let mut reading = Reading::new(&file, network.clone(), storage);
     for (name, tensor) in tensors {
         let Some(parameter) = network.parameter_of_file(&name) else { continue };
         orion_formats::check_finite(&name, &tensor).map_err(|e| LoadError::of(&file, &e))?;
@@ -55,13 +69,7 @@ pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, L
             maps.iter().any(|map| map.give_back(&bytes));
         }
     }
-    let model = reading.finish()?;
-    let tokenizer = [path, &*weights]
-        .into_iter()
-        .flat_map(|d| TOKENIZERS.map(|f| d.join(f)))
-        .chain(TOKENIZERS.map(|f| path.join("../..").join(f)))
-        .find(|f| f.exists());
-    Ok(LoadedModel { tokenizer, end_ids, ..model })
+    reading.finish()
 }
 
 /// A file to name, tensors, and the files they lie in.

@@ -1,13 +1,13 @@
 //! llama2.c checkpoints.
 
-use super::{LoadError, LoadedModel, match_parameters};
-use crate::{LlamaConfig, Network, WeightStorage};
+use super::{LoadError, ModelFile, WeightFile};
+use crate::{LlamaConfig, Network};
 use orion_formats::{llama2c, rope_interleaved_to_half};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Loads a checkpoint, and the tokenizer beside it.
-pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
+/// Opens a checkpoint, and finds the tokenizer beside it.
+pub(super) fn open(path: &Path) -> Result<ModelFile, LoadError> {
     let checkpoint = llama2c::Checkpoint::open(path).map_err(|e| {
         let error = LoadError::of(path, &e);
         match e.way_out() {
@@ -47,10 +47,8 @@ pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, L
         };
         tensors.insert(hugging_face_name(&name), tensor);
     }
-    let model = match_parameters(path, network, tensors, storage)?;
-    let beside = path.parent().unwrap_or(Path::new(".")).join("tokenizer.bin");
-    let tokenizer = Some(beside).filter(|f| f.exists());
-    Ok(LoadedModel { tokenizer, ..model })
+    let file = ModelFile::new(path, network, WeightFile::Checked(tensors))?;
+    Ok(file.with_tokenizer([path.with_file_name("tokenizer.bin")]))
 }
 
 /// A Llama parameter's Hugging Face name from Meta's, which llama2.c keeps.

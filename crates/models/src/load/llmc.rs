@@ -1,11 +1,11 @@
 //! llm.c model files: a GPT-2.
 
-use super::{LoadError, LoadedModel, match_parameters};
-use crate::{Gpt2Config, Network, WeightStorage};
+use super::{LoadError, ModelFile, WeightFile};
+use crate::{Gpt2Config, Network};
 use orion_formats::llmc;
 use std::path::Path;
 
-pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
+pub(super) fn open(path: &Path) -> Result<ModelFile, LoadError> {
     let checkpoint = llmc::Checkpoint::open(path).map_err(|e| LoadError::of(path, &e))?;
     let h = checkpoint.header;
     let network = Network::Gpt2(Gpt2Config {
@@ -19,8 +19,6 @@ pub(super) fn load(path: &Path, storage: WeightStorage) -> Result<LoadedModel, L
         norm_epsilon: 1e-5,
         tied: true,
     });
-    let model = match_parameters(path, network, checkpoint.tensors, storage)?;
-    let beside = ["tokenizer.json", "vocab.json"].map(|name| path.with_file_name(name));
-    let tokenizer = beside.into_iter().find(|file| file.exists());
-    Ok(LoadedModel { tokenizer, ..model })
+    let file = ModelFile::new(path, network, WeightFile::Checked(checkpoint.tensors))?;
+    Ok(file.with_tokenizer(["tokenizer.json", "vocab.json"].map(|name| path.with_file_name(name))))
 }

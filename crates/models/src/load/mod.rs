@@ -8,11 +8,11 @@ mod llmc;
 mod peft;
 
 pub use gguf::{FREQUENCY_DIVISORS, gguf_name, interleaved_heads};
-pub use golf_artifact::load_golf_artifact;
 pub use llama2c::{hugging_face_name, meta_name};
 
 use crate::storage::{Kept, convert};
 use crate::{Network, ParameterSpec, QuantizedMatrix, WeightIndex, WeightStorage};
+use orion_formats::{Gguf, MappedFile};
 use orion_tensor::{Bytes, DType, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,8 +30,6 @@ pub struct LoadedModel {
     /// Matrices that are not among the parameters because their file has them in int8: only models
     /// of [`load_for_inference`] have any.
     pub quantized: BTreeMap<String, QuantizedMatrix>,
-    /// The tokenizer that lies beside the weights, if one does.
-    pub tokenizer: Option<PathBuf>,
     /// The ids that end a text, as far as the model's files say.
     pub end_ids: Vec<u32>,
     /// How the matrices are to be kept in programs, where that is not how they are kept here.
@@ -41,9 +39,9 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// A network with its parameters, and nothing beside them.
     pub fn new(network: Network, parameters: BTreeMap<String, Tensor>) -> Self {
-        let (tokenizer, end_ids, storage) = (None, Vec::new(), WeightStorage::AsGiven);
+        let (end_ids, storage) = (Vec::new(), WeightStorage::AsGiven);
         let quantized = BTreeMap::new();
-        Self { network, parameters, quantized, tokenizer, end_ids, storage }
+        Self { network, parameters, quantized, end_ids, storage }
     }
 
     /// The constants of programs for sequences of up to `positions` tokens: the parameters, kept
@@ -116,51 +114,129 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Loads a model: a GGUF file, a `.bin` of llama2.c or llm.c, an artifact of Parameter Golf's
-/// baseline, a directory as Hugging Face's libraries write it, with `config.json` and one or
-/// several `.safetensors`, or a run directory (its newest complete checkpoint). What it is, its
-/// contents say.
-///
-/// # Errors
-/// When the path is none of these, a file is damaged, or parameters are missing, left over, of
-/// another shape, or not finite.
-pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
-    load_as(path, false, WeightStorage::AsGiven)
+/// A model of which everything is known but the weights, so that what does not fit it is found
+/// before those are read, which takes longest.
+pub struct ModelFile {
+    /// Family and sizes, which are valid.
+    pub network: Network,
+    /// The tokenizer that lies beside the weights or inside their file, if one does.
+    pub tokenizer: Option<PathBuf>,
+    /// The ids that end a text, as far as the model's files say.
+    pub end_ids: Vec<u32>,
+    path: PathBuf,
+    weights: WeightFile,
 }
 
-/// Loads a model to be run and nothing else. Its matrices are brought into the form that `storage`
-/// says while they are read, one after another; those that the file has in int8, or in fewer bits
-/// that int8 holds exactly, stay in int8 where that leaves it open.
+/// Where weights are.
+enum WeightFile {
+    /// In safetensors of a directory.
+    Directory(PathBuf),
+    /// In a file that is mapped.
+    Gguf(Gguf, MappedFile),
+    /// In a file that can only be checked as a whole.
+    Checked(BTreeMap<String, Tensor>),
+}
+
+impl ModelFile {
+    /// Opens a model: a GGUF file, a `.bin` of llama2.c or llm.c, an artifact of Parameter Golf's
+    /// baseline, a directory as Hugging Face's libraries write it, with `config.json` and one or
+    /// several `.safetensors`, or a run directory (its newest complete checkpoint). What it is, its
+    /// contents say.
+    ///
+    /// # Errors
+    /// When the path is none of these, its sizes are no network's, or the file that says them is
+    /// damaged.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        if path.is_dir() {
+            return hugging_face::open(path);
+        }
+        if !path.exists() {
+            return Err(LoadError::new(path, "there is no such file or directory"));
+        }
+        let mut start = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
+        read.map_err(|e| LoadError::new(path, e.to_string()))?;
+        if start.starts_with(&orion_formats::gguf::MAGIC) {
+            return gguf::open(path);
+        }
+        if orion_formats::llmc::is_llmc(&start) {
+            return llmc::open(path);
+        }
+        if orion_formats::golf_artifact::is_golf_artifact(&start) {
+            return Self::open_golf_artifact(path, None);
+        }
+        if let Some(found) = other_kind(&start) {
+            return Err(LoadError::new(path, format!("this is {found}, no model")).hint(MODELS));
+        }
+        llama2c::open(path)
+    }
+
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// When a file is damaged, or parameters are missing, left over, of another shape, or not
+    /// finite.
+    pub fn load(self) -> Result<LoadedModel, LoadError> {
+        self.load_as(false, WeightStorage::AsGiven)
+    }
+
+    /// Reads the weights of a model that is to be run and nothing else. Its matrices are brought
+    /// into the form that `storage` says while they are read, one after another; those that the
+    /// file has in int8, or in fewer bits that int8 holds exactly, stay in int8 where that leaves
+    /// it open.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`].
+    pub fn load_for_inference(self, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
+        self.load_as(true, storage)
+    }
+
+    fn load_as(self, keep_int8: bool, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
+        let Self { network, end_ids, path, weights, .. } = self;
+        let model = match weights {
+            WeightFile::Directory(weights) => hugging_face::load(&weights, network, storage)?,
+            WeightFile::Gguf(file, map) => {
+                let reading = Reading::new(&path, network, storage);
+                gguf::load(&file, &map, reading, keep_int8)?
+            }
+            WeightFile::Checked(tensors) => {
+                let mut reading = Reading::new(&path, network, storage);
+                for (name, tensor) in tensors {
+                    reading.take(name, tensor)?;
+                }
+                reading.finish()?
+            }
+        };
+        Ok(LoadedModel { end_ids, ..model })
+    }
+
+    fn new(path: &Path, network: Network, weights: WeightFile) -> Result<Self, LoadError> {
+        network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
+        let (tokenizer, end_ids) = (None, Vec::new());
+        Ok(Self { network, tokenizer, end_ids, path: path.to_owned(), weights })
+    }
+
+    /// With the tokenizer that is the first of these files to exist.
+    fn with_tokenizer(self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { tokenizer: files.into_iter().find(|file| file.exists()), ..self }
+    }
+}
+
+/// Opens a model and reads its weights: [`ModelFile::open`] and [`ModelFile::load`].
+///
+/// # Errors
+/// Those of both.
+pub fn load(path: &Path) -> Result<LoadedModel, LoadError> {
+    ModelFile::open(path)?.load()
+}
+
+/// The same for a model that is to be run and nothing else: see
+/// [`ModelFile::load_for_inference`].
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_for_inference(path: &Path, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
-    load_as(path, true, storage)
-}
-
-fn load_as(path: &Path, keep_int8: bool, storage: WeightStorage) -> Result<LoadedModel, LoadError> {
-    if path.is_dir() {
-        return hugging_face::load(path, storage);
-    }
-    if !path.exists() {
-        return Err(LoadError::new(path, "there is no such file or directory"));
-    }
-    let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
-    read.map_err(|e| LoadError::new(path, e.to_string()))?;
-    if start.starts_with(&orion_formats::gguf::MAGIC) {
-        return gguf::load(path, keep_int8, storage);
-    }
-    if orion_formats::llmc::is_llmc(&start) {
-        return llmc::load(path, storage);
-    }
-    if orion_formats::golf_artifact::is_golf_artifact(&start) {
-        return golf_artifact::load(path, None, storage);
-    }
-    if let Some(found) = other_kind(&start) {
-        return Err(LoadError::new(path, format!("this is {found}, no model")).hint(MODELS));
-    }
-    llama2c::load(path, storage)
+    ModelFile::open(path)?.load_for_inference(storage)
 }
 
 /// What a model can be, for people whose path is none.
@@ -190,20 +266,6 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Keeps exactly the network's parameters.
-fn match_parameters(
-    path: &Path,
-    network: Network,
-    tensors: BTreeMap<String, Tensor>,
-    storage: WeightStorage,
-) -> Result<LoadedModel, LoadError> {
-    let mut reading = Reading::new(path, network, storage)?;
-    for (name, tensor) in tensors {
-        reading.take(name, tensor)?;
-    }
-    reading.finish()
-}
-
 /// The parameters of a network while they are read. Each is brought into the form in which it is
 /// kept before the next one comes, so that a model never lies in memory in two forms.
 struct Reading<'a> {
@@ -216,11 +278,10 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(path: &'a Path, network: Network, storage: WeightStorage) -> Result<Self, LoadError> {
-        network.validate().map_err(|e| LoadError::new(path, e.to_string()))?;
+    fn new(path: &'a Path, network: Network, storage: WeightStorage) -> Self {
         let missing = network.parameters().into_iter().map(|spec| (spec.name.clone(), spec));
         let (parameters, quantized) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { path, missing: missing.collect(), network, storage, parameters, quantized })
+        Self { path, missing: missing.collect(), network, storage, parameters, quantized }
     }
 
     fn take(&mut self, name: String, tensor: Tensor) -> Result<(), LoadError> {
