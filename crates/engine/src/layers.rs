@@ -9,7 +9,9 @@ use crate::divided::SharedPrograms;
 use crate::programs::{adamw_parameters, adamw_settings, gradient_partition};
 use compiled::{Compiler, Prepared, Tasks};
 use memory::{Memory, bound, constants};
-use orion_compile::partition::{Access, Attached, Occasion, Partition, Unit, WeightForm, Work};
+use orion_compile::partition::{
+    Access, Attached, Occasion, Partition, Pass, Unit, WeightForm, Work,
+};
 use orion_mil::{Program, Weights};
 use orion_models::{Network, ParameterSpec, WeightIndex};
 use orion_runtime::{
@@ -57,6 +59,8 @@ pub struct PartSpan {
     pub name: String,
     /// Where.
     pub unit: Unit,
+    /// Of which pass over the layers.
+    pub pass: Pass,
     /// What was done with it.
     pub work: Work,
     /// Since the run began.
@@ -277,7 +281,8 @@ impl LayerSchedule {
         let prepared = self.prepared.as_mut().expect("gradients were computed before");
         let mut tasks = Tasks::default();
         for Attached { part, .. } in &optimizer.updates {
-            tasks.add(prepared.tasks[&(Work::Update, part.name.clone())].clone(), Work::Update);
+            let task = prepared.tasks[&(Work::Update, part.name.clone())].clone();
+            tasks.add(task, Work::Update, part.pass);
         }
         let planned = tasks.planned(&prepared.lanes);
         self.update = Update::Begun;
@@ -326,7 +331,7 @@ impl LayerSchedule {
         let planned = schedules.entry(occasion).or_insert_with(|| {
             let mut planned = Tasks::default();
             for (work, part) in self.partition.sequence(occasion) {
-                planned.add(tasks[&(work, part.name.clone())].clone(), work);
+                planned.add(tasks[&(work, part.name.clone())].clone(), work, part.pass);
             }
             planned.planned(&*lanes)
         });
@@ -381,7 +386,7 @@ impl LayerSchedule {
     pub fn backward_events(&self) -> NumericEvents {
         let mut sum = NumericEvents::default();
         let of_layers = self.spans.iter().filter(|span| span.unit == Unit::Accelerator);
-        of_layers.filter(|s| s.name.contains(" backward")).for_each(|s| sum.add(s.events));
+        of_layers.filter(|span| span.pass == Pass::Backward).for_each(|span| sum.add(span.events));
         sum
     }
 

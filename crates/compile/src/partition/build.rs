@@ -9,8 +9,8 @@ use super::products::{
     biases_apart, constants_as_read, convolutions_to_products, products_to_convolutions,
 };
 use super::{
-    Access, Connection, Part, PartConstant, PartSurface, Partition, PartitionOptions, Role, Unit,
-    WeightForm,
+    Access, Connection, Part, PartConstant, PartSurface, Partition, PartitionOptions, Pass, Role,
+    Unit, WeightForm,
 };
 use crate::pipeline::{PipelineOptions, optimize};
 use crate::{CompileError, CompileErrorKind};
@@ -311,7 +311,12 @@ impl Builder<'_> {
             self.write(&mut body, i, need, draft.unit);
         }
         self.write_results(&mut body, draft)?;
-        self.finish(name, draft.unit, body)
+        let pass = match draft.group {
+            Group::Forward(_) => Pass::Forward,
+            Group::Backward(_) => Pass::Backward,
+            Group::Outside => Pass::Outside,
+        };
+        self.finish(name, draft.unit, pass, body)
     }
 
     /// Writes an operation and what it needs of what is not written yet.
@@ -429,7 +434,13 @@ impl Builder<'_> {
     }
 
     /// The program of a part, shared with those that are the same.
-    fn finish(&mut self, name: String, unit: Unit, body: Body) -> Result<Part, CompileError> {
+    fn finish(
+        &mut self,
+        name: String,
+        unit: Unit,
+        pass: Pass,
+        body: Body,
+    ) -> Result<Part, CompileError> {
         let Body { mut function, connections: mut ports, constants: mut baked, .. } = body;
         let mut constants = Vec::new();
         if unit == Unit::Accelerator {
@@ -450,7 +461,7 @@ impl Builder<'_> {
         let options = PipelineOptions::default();
         let program = optimize(&Program::with_function(function), &options, &mut |_, _| {})?;
         let program = self.partition.shared(program);
-        Ok(Part { name, unit, program, ports, constants })
+        Ok(Part { name, unit, pass, program, ports, constants })
     }
 
     /// Has products by the transpose of a constant written as convolutions by another constant.
@@ -484,7 +495,7 @@ impl Builder<'_> {
             }
             body.write_to(surface, id);
         }
-        self.finish("tables".to_owned(), Unit::Host, body)
+        self.finish("tables".to_owned(), Unit::Host, Pass::Outside, body)
     }
 
     /// For each accelerator part that reads parameters first, a part that brings them into the
@@ -520,7 +531,7 @@ impl Builder<'_> {
                 }
                 body.write_to(surface, staged);
             }
-            let part = self.finish(name, Unit::Host, body)?;
+            let part = self.finish(name, Unit::Host, Pass::Outside, body)?;
             self.partition.staging.push(part);
         }
         Ok(())

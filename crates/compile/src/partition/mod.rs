@@ -47,6 +47,17 @@ pub enum Unit {
     Host,
 }
 
+/// Which pass over the layers a part belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// What a layer makes of its input.
+    Forward,
+    /// Gradients of a layer.
+    Backward,
+    /// Neither: what is before, behind or beside the layers.
+    Outside,
+}
+
 /// How the accelerator's programs get parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightForm {
@@ -154,6 +165,8 @@ pub struct Part {
     pub name: String,
     /// Where it runs.
     pub unit: Unit,
+    /// Which pass it is of.
+    pub pass: Pass,
     /// Position in [`Partition::programs`].
     pub program: usize,
     /// Every port of the program.

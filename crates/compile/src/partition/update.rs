@@ -1,7 +1,7 @@
 //! The optimizer in pieces beside a gradient function's parts: what is computed of a gradient as
 //! soon as it is there, and parameters that are brought up to date when they are wanted next.
 
-use super::{Access, Connection, Occasion, Part, PartSurface, Partition, Role, Unit, Work};
+use super::{Access, Connection, Occasion, Part, PartSurface, Partition, Pass, Role, Unit, Work};
 use crate::CompileError;
 use crate::optimizer::{AdamWConfig, ParameterSpec, adamw_norm, adamw_squares, adamw_update};
 use crate::pipeline::{PipelineOptions, optimize};
@@ -184,7 +184,7 @@ impl Partition {
 
     fn host_part(&mut self, name: String, program: Program, ports: Vec<Connection>) -> Part {
         let program = self.shared(program);
-        Part { name, unit: Unit::Host, program, ports, constants: Vec::new() }
+        Part { name, unit: Unit::Host, pass: Pass::Outside, program, ports, constants: Vec::new() }
     }
 }
 

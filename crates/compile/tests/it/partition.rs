@@ -5,7 +5,7 @@ use crate::interpreter::Runnable;
 use crate::random::Random;
 use orion_compile::autodiff::{GradientOptions, gradients_with};
 use orion_compile::partition::{
-    Access, Occasion, Part, Partition, PartitionOptions, Role, Unit, WeightForm, partition,
+    Access, Occasion, Part, Partition, PartitionOptions, Pass, Role, Unit, WeightForm, partition,
 };
 use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_device::{Chip, Os, Route, Severity, Target, lint};
@@ -300,11 +300,11 @@ fn products_with_adapters_are_the_accelerators() {
         let inputs = [WeightForm::Inputs; 2];
         let parts = cut(&function, &parameters, LAYERS, DType::F16, inputs);
         let on_accelerator = parts.parts.iter().filter(|p| p.unit == Unit::Accelerator);
-        let names: Vec<&str> = on_accelerator.map(|p| &*p.name).collect();
+        let on_accelerator: Vec<_> = on_accelerator.map(|p| (&*p.name, p.pass)).collect();
         for layer in 0..LAYERS {
-            for way in ["forward", "backward"] {
-                let part = format!("layer{layer} {way}");
-                assert!(names.contains(&&*part), "{name}: {part} in {names:?}");
+            for (way, pass) in [("forward", Pass::Forward), ("backward", Pass::Backward)] {
+                let part = (&*format!("layer{layer} {way}"), pass);
+                assert!(on_accelerator.contains(&part), "{name}: {part:?} in {on_accelerator:?}");
             }
         }
         let per_layer = parameters.len() / 2 / LAYERS;
@@ -312,7 +312,8 @@ fn products_with_adapters_are_the_accelerators() {
         let is_weight = |shape: &[usize]| shape.len() == 2 && shape.iter().all(|&n| n > LENGTH);
         let matrices = matrices.filter(|s| is_weight(&s.ty.shape().unwrap()));
         assert!(matrices.count() <= per_layer * LAYERS, "{name}");
-        for part in parts.parts.iter().filter(|p| p.name.ends_with(" gradients")) {
+        let is_gradients = |p: &&Part| p.unit == Unit::Host && p.pass == Pass::Backward;
+        for part in parts.parts.iter().filter(is_gradients) {
             let program = &parts.programs[part.program];
             let ops = orion_mil::typed::analyze(&program.functions[0]).unwrap();
             let is_product = |op: &&Op| matches!(op, Op::Matmul { .. } | Op::Conv { .. });
@@ -344,6 +345,17 @@ fn parts_come_in_an_order_that_leaves_both_units_work() {
         "outside gradients 2",
     ];
     assert_eq!(names, expected);
+    for part in &parts.parts {
+        // What is of a layer's backward pass is called so by autodiff.
+        let written = part.ports.iter().filter(|c| c.access == Access::Write);
+        let mut written = written.map(|c| &*parts.surfaces[c.surface].name);
+        let begins = match part.pass {
+            Pass::Forward => "layer",
+            Pass::Backward if part.unit == Unit::Accelerator => "d_",
+            Pass::Backward | Pass::Outside => "",
+        };
+        assert!(written.all(|name| name.starts_with(begins)), "{part:?}");
+    }
     let staged: Vec<&str> = parts.staging.iter().map(|p| &*p.name).collect();
     let expected =
         ["stage for layer0 forward", "stage for layer1 forward", "stage for layer2 forward"];

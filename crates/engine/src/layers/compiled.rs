@@ -2,7 +2,7 @@
 
 use super::PartSpan;
 use crate::divided::SharedPrograms;
-use orion_compile::partition::{Occasion, Part, Partition, Unit, Work};
+use orion_compile::partition::{Occasion, Part, Partition, Pass, Unit, Work};
 use orion_mil::Weights;
 use orion_runtime::{Action, Device, Error, Lane, Schedule, Span, Task};
 use std::collections::HashMap;
@@ -22,24 +22,24 @@ pub(super) struct Prepared {
 /// A schedule and what its tasks are.
 pub(super) struct Planned {
     pub(super) schedule: Schedule,
-    work: Vec<Work>,
+    kinds: Vec<(Work, Pass)>,
 }
 
 /// Tasks under construction, with what each is.
 #[derive(Default)]
 pub(super) struct Tasks {
     tasks: Vec<Task>,
-    work: Vec<Work>,
+    kinds: Vec<(Work, Pass)>,
 }
 
 impl Tasks {
-    pub(super) fn add(&mut self, task: Task, work: Work) {
+    pub(super) fn add(&mut self, task: Task, work: Work, pass: Pass) {
         self.tasks.push(task);
-        self.work.push(work);
+        self.kinds.push((work, pass));
     }
 
     pub(super) fn planned(self, lanes: &[Lane]) -> Planned {
-        Planned { schedule: Schedule::new(self.tasks, lanes), work: self.work }
+        Planned { schedule: Schedule::new(self.tasks, lanes), kinds: self.kinds }
     }
 }
 
@@ -49,10 +49,12 @@ impl Planned {
         let spans = spans.into_iter().map(|span| {
             let task = &tasks[span.task];
             let unit = if task.lane == HOST { Unit::Host } else { Unit::Accelerator };
+            let (work, pass) = self.kinds[span.task];
             PartSpan {
                 name: task.name.clone(),
                 unit,
-                work: self.work[span.task],
+                pass,
+                work,
                 begin: span.begin,
                 end: span.end,
                 events: span.events,
