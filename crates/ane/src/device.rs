@@ -7,7 +7,7 @@ use crate::placement::is_shareable;
 use crate::prepare::{Naming, Prepared};
 use crate::programs::{Counts, Programs};
 use crate::proof::{self, Proof};
-use crate::{Error, Framework, Outcome, Scheme};
+use crate::{Error, Framework, Outcome, Scheme, Waiting};
 use orion_device::{Finding, Os, Route, Severity, Target, lint};
 use orion_mil::{Diagnostic, Program, Weights};
 use orion_runtime as runtime;
@@ -119,6 +119,9 @@ pub struct Options {
     pub retry: Retry,
     /// How it waits, [`std::thread::sleep`] but in tests.
     pub wait: fn(Duration),
+    /// Gets told when another process that runs the same program has kept this one waiting for
+    /// two seconds. The wait goes on, from another thread than the one that tells.
+    pub on_waiting: fn(&Waiting),
 }
 
 impl Options {
@@ -134,6 +137,7 @@ impl Options {
             measure: false,
             retry: Retry::default(),
             wait: std::thread::sleep,
+            on_waiting: |_| {},
         }
     }
 }

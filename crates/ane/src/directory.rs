@@ -5,9 +5,11 @@ use orion_mil::bundle::PROGRAM_FILE;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 /// What names of weight files start with; it stands for the model's directory.
 const MODEL_PATH: &str = "@model_path/";
@@ -21,6 +23,19 @@ const PARTIAL: &str = ".partial";
 /// The files in which a compiled program is kept, from which another can be made without the
 /// compiler.
 pub(crate) const COMPILED_FILES: [&str; 2] = ["net.plist", "data"];
+
+/// How long a turn is waited for before that is told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is told when another has had a turn for long: see
+/// [`Options::on_waiting`](crate::Options::on_waiting).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The directory of the model that both use.
+    pub directory: PathBuf,
+    /// The other's process, if it said which it is.
+    pub process: Option<u32>,
+}
 
 /// The directory of one model, where the framework looks for it, removed when its last user in any
 /// process is gone.
@@ -37,6 +52,7 @@ pub(crate) struct Directory {
     turn_path: PathBuf,
     /// Shared by all users.
     users: File,
+    on_waiting: fn(&Waiting),
 }
 
 /// While it is held, nobody else touches the directory.
@@ -52,6 +68,7 @@ impl Directory {
         parent: &Path,
         identifier: &str,
         descriptor: &Descriptor,
+        on_waiting: fn(&Waiting),
     ) -> Result<Self, Error> {
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let path = parent.join(identifier);
@@ -65,7 +82,7 @@ impl Directory {
         let number = WRITES.fetch_add(1, Ordering::Relaxed);
         let own = path.with_extension(format!("orion-{}-{number}", std::process::id()));
         let turn_path = path.with_extension("orion-turn");
-        let directory = Self { path, own, turn_path, users };
+        let directory = Self { path, own, turn_path, users, on_waiting };
         // Of a process that was killed and had this number, while others use the directory.
         let _ = fs::remove_dir_all(&directory.own);
         fill(&directory.own, descriptor).map_err(|e| directory.failed(&e))?;
@@ -81,8 +98,34 @@ impl Directory {
 
     /// The same without files there, for the framework to remove the directory.
     pub(crate) fn turn_to_remove(&self) -> Result<Turn, Error> {
-        let lock = open_lock(&self.turn_path).and_then(|lock| lock.lock().map(|()| lock));
+        let lock = open_lock(&self.turn_path).and_then(|lock| {
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => self.wait(&lock)?,
+                Err(TryLockError::Error(e)) => return Err(e),
+            }
+            // For those who wait; nothing depends on it.
+            let _ = lock.set_len(0).and_then(|()| write!(&lock, "{}", std::process::id()));
+            Ok(lock)
+        });
         lock.map(|lock| Turn { _lock: lock }).map_err(|e| self.failed(&e))
+    }
+
+    /// Waits for a lock that somebody has, and tells of it when that takes long.
+    fn wait(&self, lock: &File) -> io::Result<()> {
+        std::thread::scope(|scope| {
+            let (has_it, others) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                if others.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    let written = fs::read_to_string(&self.turn_path);
+                    let process = written.ok().and_then(|text| text.parse().ok());
+                    (self.on_waiting)(&Waiting { directory: self.path.clone(), process });
+                }
+            });
+            let locked = lock.lock();
+            drop(has_it);
+            locked
+        })
     }
 
     /// Puts the own files where the framework looks for them, as they are now.
@@ -295,7 +338,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let seen = place.path().join("A");
         let [one, other] =
-            [1, 2].map(|w| Directory::write(place.path(), "A", &descriptor(w)).unwrap());
+            [1, 2].map(|w| Directory::write(place.path(), "A", &descriptor(w), |_| {}).unwrap());
         for _ in 0..2 {
             for (directory, weights) in [(&one, 1), (&other, 2)] {
                 let turn = directory.turn().unwrap();
@@ -326,7 +369,7 @@ mod tests {
     #[test]
     fn files_of_an_earlier_process_of_the_same_number_are_not_taken() {
         let place = tempfile::tempdir().unwrap();
-        let one = Directory::write(place.path(), "A", &descriptor(1)).unwrap();
+        let one = Directory::write(place.path(), "A", &descriptor(1), |_| {}).unwrap();
         let number: u64 = one.own().to_str().unwrap().rsplit_once('-').unwrap().1.parse().unwrap();
         // Other tests take numbers too.
         for next in number + 1..number + 100 {
@@ -334,7 +377,7 @@ mod tests {
             fs::create_dir(&left).unwrap();
             fs::write(left.join("data"), "left").unwrap();
         }
-        let other = Directory::write(place.path(), "A", &descriptor(2)).unwrap();
+        let other = Directory::write(place.path(), "A", &descriptor(2), |_| {}).unwrap();
         assert!(!other.own().join("data").exists());
     }
 
@@ -342,7 +385,7 @@ mod tests {
     fn a_name_that_leads_elsewhere_is_refused() {
         let place = tempfile::tempdir().unwrap();
         for name in ["", "..", "a/b", "a.b"] {
-            let error = Directory::write(place.path(), name, &descriptor(1)).unwrap_err();
+            let error = Directory::write(place.path(), name, &descriptor(1), |_| {}).unwrap_err();
             assert!(error.to_string().contains("is no name of a directory"), "{error}");
         }
         assert!(names(place.path()).is_empty());
@@ -363,7 +406,7 @@ mod tests {
         leave("A");
         leave("B");
         fs::create_dir(parent.join("C")).unwrap();
-        let living = Directory::write(parent, "A", &descriptor(1)).unwrap();
+        let living = Directory::write(parent, "A", &descriptor(1), |_| {}).unwrap();
         drop(living.turn().unwrap());
         assert!(!parent.join("A.orion-7-0").exists());
         let before = names(parent);

@@ -62,7 +62,8 @@ impl<F: Framework> Laboratory<F> {
         let model = framework.model(descriptor).map_err(failed)?;
         let identifier = framework.identifier(&model).map_err(failed)?;
         let parent = framework.temporary_directory();
-        let directory = Directory::write(parent, &identifier, descriptor)?;
+        let on_waiting = self.programs.options.on_waiting;
+        let directory = Directory::write(parent, &identifier, descriptor, on_waiting)?;
         let turn = directory.turn()?;
         Ok(RawModel { model, directory, turn })
     }

@@ -45,6 +45,7 @@ pub use attribute::Attribute;
 pub use busy::keep_busy;
 pub use call::{Call, CallError};
 pub use device::{Ane, CacheOptions, Options, Retry, WeightMode};
+pub use directory::Waiting;
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind};
 pub use failure::Failure;

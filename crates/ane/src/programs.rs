@@ -200,7 +200,7 @@ impl<F: Framework> Programs<F> {
         let model = self.framework.model(descriptor).map_err(failed)?;
         let identifier = self.framework.identifier(&model).map_err(failed)?;
         let parent = self.framework.temporary_directory();
-        let directory = Directory::write(parent, &identifier, descriptor)?;
+        let directory = Directory::write(parent, &identifier, descriptor, self.options.on_waiting)?;
         Ok(Slot {
             model,
             text: descriptor.text.clone(),

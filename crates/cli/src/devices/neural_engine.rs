@@ -1,12 +1,15 @@
 //! The Neural Engine, and what stands in for it where there is none.
 
 use crate::failure::{Failure, Result};
+use crate::printer::{Printer, Verbosity};
 #[cfg(target_os = "macos")]
 use orion_ane::System;
-use orion_ane::{Ane, CacheOptions, Error, Observation, Options, Outcome, Report, WeightMode};
+use orion_ane::{
+    Ane, CacheOptions, Error, Observation, Options, Outcome, Report, Waiting, WeightMode,
+};
 use orion_emulator::{Behaviour, StandIn};
 use orion_runtime::Device;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 /// What devices over the framework's calls are called: `ane`, and the stand-in, which is no
 /// hardware and says so in its name.
@@ -60,7 +63,7 @@ impl Choice {
                 Some((text, budget)) => (Some(text), Some(budget)),
                 None => (text, None),
             };
-            let mut options = Options::new(mode(text)?);
+            let mut options = options(mode(text)?);
             if let Some(budget) = budget {
                 let budget = budget.parse().map_err(|e| usage(format!("`{budget}`: {e}")))?;
                 options.compile_budget = Some(budget);
@@ -73,9 +76,31 @@ impl Choice {
         }
         let weights = mode(name.strip_prefix("ane:"))?;
         let cache = named_cache().or_else(usual_cache);
-        let options = Options { cache, ..Options::new(weights) };
+        let options = Options { cache, ..options(weights) };
         Ok(Self { framework: system(name)?, options })
     }
+}
+
+fn options(weights: WeightMode) -> Options {
+    Options { on_waiting: tell_of_waiting, ..Options::new(weights) }
+}
+
+/// Says once that this process does nothing because another one is at work, which may take as long
+/// as it takes to compile.
+fn tell_of_waiting(waiting: &Waiting) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let other = match waiting.process {
+            Some(number) => format!("process {number}"),
+            None => "another process".to_owned(),
+        };
+        // Warnings do not depend on how much else is said.
+        Printer::new(Verbosity::Quiet).warn(format_args!(
+            "waiting for {other}, which compiles or loads the same program ({}): only one can at \
+             a time. If it hangs, end it",
+            waiting.directory.display()
+        ));
+    });
 }
 
 /// The variable that names where compiled programs are kept; nowhere if it is empty.

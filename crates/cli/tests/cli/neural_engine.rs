@@ -1,4 +1,11 @@
 use crate::support::Place;
+use orion_ane::{Ane, Options, WeightMode};
+use orion_emulator::{Behaviour, StandIn};
+use orion_mil::Weights;
+use orion_runtime::Device as _;
+use std::fs::{self, File};
+use std::process::Stdio;
+use std::time::Duration;
 
 const PROGRAM: &str = r#"program(1.3)
 {
@@ -104,6 +111,33 @@ fn programs_run_over_the_stand_in_in_every_mode() {
     }
     let ran = place.line("mil run model.mil --input x=random:1 -d ane-stand-in:m4:weights");
     assert!(ran.code == 2 && ran.stderr.contains("`weights` is no weight mode"), "{ran}");
+}
+
+/// Here the test has the same program, and the turn with its directory for longer than a command
+/// waits in silence.
+#[test]
+fn a_command_says_which_process_it_waits_for() {
+    let place = Place::new();
+    place.write("model.mil", PROGRAM);
+    let directory = place.path("orion-ane-stand-in");
+    let framework = StandIn::new("m4".parse().unwrap(), &directory, Behaviour::default());
+    let options = Options::new(WeightMode::BakedRecompile);
+    let device = Ane::open(framework, "ane-stand-in:m4", options).unwrap();
+    let program = orion_mil::text::parse(PROGRAM).unwrap();
+    let _compiled = device.compile(&program, &Weights::new()).unwrap();
+    let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let turn = files.into_iter().find(|path| path.extension().is_some_and(|e| e == "orion-turn"));
+    let turn = File::open(turn.expect("the program's")).unwrap();
+    turn.lock().unwrap();
+    let mut run = place.command(&["mil", "run", "model.mil", "-q", "-d", "ane-stand-in:m4"]);
+    run.args(["--input", "x=random:1"]).env("TMPDIR", place.path(""));
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    drop(turn);
+    let ran = run.wait_with_output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    let expected = format!("waiting for process {}, which", std::process::id());
+    assert!(ran.status.success() && said.matches(&expected).count() == 1, "{said}");
 }
 
 #[test]
