@@ -191,6 +191,12 @@ impl Divider {
         Ok(self.divided.get_mut(key).expect("just inserted"))
     }
 
+    /// Where the last run of the step with that key, if it was cut, first made what is no number:
+    /// see [`LayerSchedule::first_not_finite`].
+    pub(crate) fn first_not_finite(&self, key: &str) -> Option<String> {
+        self.divided.get(key)?.first_not_finite()
+    }
+
     /// Cuts a program of the network, whose columns are so many where the accelerator may have
     /// more.
     ///

@@ -17,6 +17,8 @@ pub enum ErrorKind {
     CompileBudget,
     /// Training cannot go on: the loss is not a number any more.
     Diverged,
+    /// What a model computes is not a number.
+    NotFinite,
     /// The prompt or the text is longer than the model takes.
     Length,
 }
@@ -42,6 +44,20 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         Self(Box::new(Inner { kind, message, path: None, hint: None, source: None }))
+    }
+
+    /// What devices of this name gave cannot be used: it is infinite or NaN. `first` is what
+    /// [`LayerSchedule::first_not_finite`](crate::LayerSchedule::first_not_finite) says.
+    pub(crate) fn not_finite(what: &str, devices: &str, first: Option<String>) -> Self {
+        let begins = first.map(|part| format!("; it begins in {part}")).unwrap_or_default();
+        Self::new(
+            ErrorKind::NotFinite,
+            format!("{what} on {devices}: infinity, or not a number{begins}"),
+        )
+        .hint(
+            "numbers became too large for this device's sums or number type: `-d cpu` without \
+             --precision has room for the largest; if it fails too, the weights are damaged",
+        )
     }
 
     /// Adds the file that is meant.

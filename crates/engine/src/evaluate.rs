@@ -1,7 +1,7 @@
 use crate::adapters::Adapters;
 use crate::divided::{Divider, ModelDevices};
 use crate::programs::{loss_program, loss_source};
-use crate::{Adapter, ByteCounts, Error, ErrorKind, LoadedModel, Result};
+use crate::{Adapter, ByteCounts, Error, ErrorKind, LayerSchedule, LoadedModel, Result};
 use orion_formats::TokenFile;
 use orion_runtime::{Bindings, Executable, Layout, Surface};
 use orion_tensor::DType;
@@ -71,7 +71,8 @@ impl Evaluation {
 ///
 /// # Errors
 /// When the file does not fill a window or holds tokens outside the vocabulary, the window is
-/// longer than the model takes, the stride is 0 or longer than a window, or the device fails.
+/// longer than the model takes, the stride is 0 or longer than a window, the device fails, or the
+/// loss is not finite.
 pub fn evaluate(
     model: &LoadedModel,
     devices: impl Into<ModelDevices>,
@@ -126,21 +127,28 @@ pub fn evaluate_adapted(
         if !total.has_next(batch) {
             continue;
         }
-        let mut executable: Box<dyn Executable> = match &divider {
+        let (mut divided, mut whole) = (None, None);
+        let executable: &mut dyn Executable = match &divider {
             Some(divider) => {
-                Box::new(divider.divide(&loss_source(network, &index, batch, shape.seq), None)?)
+                let source = loss_source(network, &index, batch, shape.seq);
+                divided.insert(divider.divide(&source, None)?)
             }
             None => {
                 let program = loss_program(network, &index, batch, shape.seq);
-                devices.device.compile(&program, index.weights())?
+                whole.insert(devices.device.compile(&program, index.weights())?).as_mut()
             }
         };
         while total.has_next(batch) {
-            total.add(executable.as_mut(), batch, &mut |bindings| {
+            total.add(executable, batch, &mut |bindings| {
                 if let Some(inputs) = &inputs {
                     inputs.bind(bindings);
                 }
             })?;
+            if !total.sum.is_finite() {
+                let what = format!("the model gave no loss for window {}", total.done);
+                let first = divided.as_ref().and_then(LayerSchedule::first_not_finite);
+                return Err(Error::not_finite(&what, &devices.name(), first));
+            }
             progress(total.done as u64, total.windows as u64);
         }
     }

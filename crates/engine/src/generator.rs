@@ -35,6 +35,8 @@ pub struct Generator {
     surfaces: Vec<(usize, Surface)>,
     /// The logits of each sequence after another.
     logits: Vec<f32>,
+    /// What computes all this.
+    device_name: String,
 }
 
 /// One sequence.
@@ -85,6 +87,7 @@ impl Generator {
             ));
         }
         let devices = devices.into();
+        let device_name = devices.name();
         let index = model.index(most);
         let divider = Divider::new(model, most, &devices);
         let programs = ProgramCache::new(devices.device, index.weights().clone());
@@ -100,6 +103,7 @@ impl Generator {
             limit,
             surfaces: Vec::new(),
             logits: Vec::new(),
+            device_name,
         };
         this.grow(1);
         Ok(this)
@@ -208,11 +212,11 @@ impl Generator {
     }
 
     /// Reads tokens of the first sequence and gives the logits `[V]` that follow the last of
-    /// them.
+    /// them, all of which are finite.
     ///
     /// # Errors
-    /// When a token is outside the vocabulary, the sequence gets longer than the limit, or the
-    /// device fails.
+    /// When a token is outside the vocabulary, the sequence gets longer than the limit, the device
+    /// fails, or a logit is not finite.
     ///
     /// # Panics
     /// When there are no tokens.
@@ -338,13 +342,14 @@ impl Generator {
             Some(adapters) => index.clone().with_adapters(adapters),
             None => index.clone(),
         };
-        let key = format!("step {count} {size} {} {}", self.context, self.adapters.key(bound));
+        let mut key = format!("step {count} {size} {} {}", self.context, self.adapters.key(bound));
         let position = self.sequences[sequences[0]].position;
         let cut = self.divider.as_mut().and_then(|d| Some((d.cut(shape, position)?, d)));
         let executable = match cut {
             Some((cut, divider)) => {
                 let index = adapted(divider.index());
-                divider.step(&format!("{key} {cut:?}"), &index, shape, cut)?
+                key = format!("{key} {cut:?}");
+                divider.step(&key, &index, shape, cut)?
             }
             None => self.programs.get(&key, || step_program(network, &adapted(index), shape))?,
         };
@@ -395,7 +400,13 @@ impl Generator {
                 *to = from[place];
             }
         }
-        Ok(())
+        // Sampling would take them for something.
+        if self.logits[..active * vocab_size].iter().all(|logit| logit.is_finite()) {
+            return Ok(());
+        }
+        let first = self.divider.as_ref().and_then(|divider| divider.first_not_finite(&key));
+        let what = format!("the model gave no logits at token {}", position + read);
+        Err(Error::not_finite(&what, &self.device_name, first))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Generating and evaluating on two devices.
 
 use crate::support::{Place, tiny_run};
-use orion_tensor::Tolerance;
+use orion_formats::{SafeTensors, safetensors};
+use orion_tensor::{Tensor, Tolerance};
 use serde_json::Value;
 
 /// What runs blocks, without a Mac: fp32 on the CPU, the model of a chip, and the client over the
@@ -120,4 +121,52 @@ fn devices_that_cannot_run_a_model_together_are_refused() {
         assert_eq!(ran.code, 2, "{ran}");
         assert!(ran.stderr.contains(expected) && ran.stderr.contains(hint), "{ran}");
     }
+}
+
+/// Multiplies the matrices of all MLPs.
+fn scale_mlps(place: &Place, factor: f32) {
+    let path = place.path("run/latest/model.safetensors");
+    let mut file = SafeTensors::open(&path).unwrap();
+    for (name, tensor) in &mut file.tensors {
+        if name.contains(".mlp.") {
+            let scaled: Vec<f32> = tensor.to_f32_vec().into_iter().map(|x| x * factor).collect();
+            *tensor = Tensor::from_slice(tensor.shape(), &scaled);
+        }
+    }
+    let tensors = file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let mut bytes = Vec::new();
+    safetensors::write(&mut bytes, tensors, &file.metadata).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Weights that f32 can compute with and the Neural Engine's sums cannot; then some that nothing
+/// can. No token is ever chosen from what is no number.
+#[test]
+fn what_is_no_number_ends_the_command() {
+    let place = tiny_run();
+    scale_mlps(&place, 3e3);
+    text(&place, "-d cpu");
+    place.line("eval run --data tokens.bin --seq 32 -d cpu").succeeded();
+    let fails = |line: &str, device: &str| {
+        let ran = place.line(line);
+        // The prompt is printed at once.
+        let printed = if line.starts_with("run run -p cat -n 5 -d") { "cat" } else { "" };
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, printed), "{line}: {ran}");
+        assert!(ran.stderr.contains(&format!("on {device}: infinity, or not a number")), "{ran}");
+        assert!(ran.stderr.contains("hint: numbers became too large"), "{ran}");
+        ran.stderr
+    };
+    for device in &PAIRS[2..] {
+        let name = device.split(' ').next().unwrap();
+        let run = fails(&format!("run run -p cat -n 5 -d {device}"), name);
+        let rows = format!("run run -p cat -n 5 --parallel 2 --format json -d {device}");
+        fails(&rows, name);
+        let eval = fails(&format!("eval run --data tokens.bin --seq 32 -d {device}"), name);
+        assert!(run.contains("it begins in layer0"), "{run}");
+        assert!(eval.contains("it begins in layer0"), "{eval}");
+    }
+    scale_mlps(&place, 1e16);
+    fails("run run -p cat -n 5 -d cpu", "cpu");
+    fails("run run -p cat -n 5 -d cpu:reference", "cpu:reference");
+    fails("eval run --data tokens.bin --seq 32 -d cpu", "cpu");
 }
