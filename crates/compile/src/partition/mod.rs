@@ -19,6 +19,7 @@
 //! reads is right.
 
 mod attention;
+mod body;
 mod build;
 mod columns;
 mod cut;
