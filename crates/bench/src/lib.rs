@@ -20,6 +20,7 @@ mod report;
 mod statistics;
 mod steps;
 mod table;
+mod training;
 
 pub use compare::compare;
 pub use error::{Error, ErrorKind, Result};

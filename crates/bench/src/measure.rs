@@ -18,8 +18,9 @@ pub struct Settings {
 
 /// What is needed to measure anything.
 pub struct Bench<'a> {
-    /// What runs the programs. Reading prompts and generating are measured on two devices as well
-    /// as on one, everything else on one.
+    /// What runs the programs. Reading prompts, generating and the first token are measured on two
+    /// devices as well as on one, everything else on one; [`Bench::train`] gets its second device
+    /// by itself, because weights get to it in another way.
     pub devices: ModelDevices,
     /// Threads the devices work with.
     pub threads: usize,

@@ -1,16 +1,14 @@
-//! Whole models: training steps, reading prompts, generating, and getting ready.
+//! Whole models: reading prompts, generating, and getting ready.
 
-use crate::program::{Ran, Running};
-use crate::steps::StepTimes;
+use crate::program::Running;
+use crate::training::TrainingPrograms;
 use crate::{Bench, Error, ErrorKind, Precision, Products, Result, TestResult, Unit, Work};
-use orion_engine::programs::{gradient_program, step_program, update_program};
+use orion_engine::programs::step_program;
 use orion_engine::{
-    Generator, LoadedModel, Random, TrainConfig, initial_values, load_model,
-    load_model_for_inference,
+    Generator, LoadedModel, Random, initial_values, load_model, load_model_for_inference,
 };
-use orion_models::{Initialization, Network, ParameterSpec, StepShape, WeightIndex, program_name};
-use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
-use orion_tensor::{DType, Tensor};
+use orion_models::{Initialization, Network, ParameterSpec, StepShape, WeightIndex};
+use orion_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -141,7 +139,7 @@ pub enum LoadTest {
     /// From the file, or from weights in memory, to the logits of the first token after a short
     /// prompt, compilation included.
     FirstToken,
-    /// All programs of a training step, from the network to executables.
+    /// All programs of a training step, from the network to executables; only on one device.
     CompileTraining,
 }
 
@@ -151,69 +149,6 @@ impl LoadTest {
 }
 
 impl Bench<'_> {
-    /// Optimizer steps of `batch` sequences of `tokens` tokens each: forward, backward and
-    /// AdamW, in ms. Takes the model, so that its weights are not in memory twice.
-    ///
-    /// # Errors
-    /// When the model does not take so many tokens, there are two devices, the device fails, or
-    /// gradients are not finite.
-    pub fn train(
-        &mut self,
-        mut model: BenchModel,
-        batch: usize,
-        tokens: usize,
-    ) -> Result<TestResult> {
-        model.check_length(tokens)?;
-        let size = model_work(&model.loaded.network)?;
-        let work = Work::training_step(size.in_products, size.parameters, batch * tokens)
-            .in_precision(self.precision);
-        let device = self.one_device()?;
-        let measurement = self.measure(work, || {
-            let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
-            Ok(move || step.run())
-        })?;
-        let result = self.result(
-            format!("train {batch}x{tokens}"),
-            &model.name,
-            Unit::Milliseconds,
-            &measurement,
-            |seconds| seconds * 1e3,
-        );
-        Ok(sized(result, size, Precision::F32, batch, tokens))
-    }
-
-    /// Where the time of a training step goes: a table of what the device executes.
-    ///
-    /// # Errors
-    /// Those of [`Bench::train`].
-    pub fn explain_training(
-        &mut self,
-        mut model: BenchModel,
-        batch: usize,
-        tokens: usize,
-    ) -> Result<String> {
-        model.check_length(tokens)?;
-        let device = self.one_device()?;
-        let mut step = TrainingStep::new(&*device, &mut model, batch, tokens)?;
-        for _ in 0..self.settings.warm_up.max(1) {
-            step.run()?;
-        }
-        let mut times = [
-            StepTimes::new("gradients", &*step.programs.gradients),
-            StepTimes::new("update", &*step.programs.update),
-        ];
-        for _ in 0..self.settings.repetitions.max(1) {
-            let mut seconds = times.iter_mut();
-            step.run_with(|executable, bindings| {
-                let mut of_steps = Vec::new();
-                executable.run_timed(bindings, &mut of_steps)?;
-                seconds.next().expect("two programs").add(of_steps);
-                Ok(())
-            })?;
-        }
-        Ok(self.step_table(&times))
-    }
-
     /// Reading `batch` prompts of `tokens` tokens, one after the other, in tokens a second.
     ///
     /// # Errors
@@ -311,14 +246,14 @@ impl Bench<'_> {
     }
 
     /// How long it takes to get ready, in ms. `None` for [`LoadTest::File`] of a model that is
-    /// not a file.
+    /// not a file, and for [`LoadTest::CompileTraining`] on two devices.
     ///
     /// # Errors
     /// When loading or compiling fails.
     pub fn load(&mut self, model: &BenchModel, test: LoadTest) -> Result<Option<TestResult>> {
         let size = model_work(&model.loaded.network)?;
         let network = &model.loaded.network;
-        let (device, precision) = (self.one_device()?, self.precision);
+        let (devices, precision) = (self.devices.clone(), self.precision);
         let nothing = Work::default();
         let (name, tokens, measurement) = match (test, &model.path) {
             (LoadTest::File, None) => return Ok(None),
@@ -333,16 +268,17 @@ impl Bench<'_> {
                     let load = |path| load_model_for_inference(path, precision.storage());
                     let loaded = path.as_deref().map(load).transpose()?;
                     let loaded = kept(loaded.as_ref().unwrap_or(&model.loaded), precision);
-                    let mut generator = Generator::new(&loaded, device.clone(), None)?;
+                    let mut generator = Generator::new(&loaded, &devices, None)?;
                     generator.read(&prompt)?;
                     Ok::<_, orion_engine::Error>(generator)
                 };
                 let run = || timed(first_token);
                 ("first token".to_owned(), Some(count), self.measure(nothing, || Ok(run))?)
             }
+            (LoadTest::CompileTraining, _) if devices.accelerator.is_some() => return Ok(None),
             (LoadTest::CompileTraining, _) => {
                 let count = network.max_positions().min(256);
-                let run = || timed(|| TrainingPrograms::new(&*device, network, 1, count));
+                let run = || timed(|| TrainingPrograms::new(&*devices.device, network, 1, count));
                 let name = format!("compile train 1x{count}");
                 (name, Some(count), self.measure(nothing, || Ok(run))?)
             }
@@ -381,130 +317,6 @@ pub(crate) fn sized(
         parameters: Some(size.parameters),
         size_bytes: Some(size.bytes(precision)),
         ..result
-    }
-}
-
-/// What the engine compiles for a step of one micro-batch.
-struct TrainingPrograms {
-    gradients: Box<dyn Executable>,
-    update: Box<dyn Executable>,
-}
-
-impl TrainingPrograms {
-    fn new(device: &dyn Device, network: &Network, batch: usize, tokens: usize) -> Result<Self> {
-        let mut index = WeightIndex::new();
-        network.add_tables(&mut index, tokens);
-        let gradients = gradient_program(network, &index, batch, tokens, false);
-        let update = update_program(&network.parameters(), &TrainConfig::default().optimizer);
-        Ok(Self {
-            gradients: device.compile(&gradients, index.weights())?,
-            update: device.compile(&update, index.weights())?,
-        })
-    }
-}
-
-/// A parameter's surfaces, each with its name in the programs.
-struct Parameter {
-    value: (String, Surface),
-    gradient: (String, Surface),
-    moments: [(String, Surface); 2],
-}
-
-struct TrainingStep {
-    programs: TrainingPrograms,
-    parameters: Vec<Parameter>,
-    tokens: Surface,
-    targets: Surface,
-    one: Surface,
-    rate: Surface,
-    corrections: [Surface; 2],
-    loss: Surface,
-    norm: Surface,
-    finite: Surface,
-}
-
-impl TrainingStep {
-    /// Takes the weights out of the model.
-    fn new(
-        device: &dyn Device,
-        model: &mut BenchModel,
-        batch: usize,
-        tokens: usize,
-    ) -> Result<Self> {
-        let ids: Vec<i32> = model.tokens(batch * tokens).iter().map(|&t| t as i32).collect();
-        let LoadedModel { network, parameters: weights, .. } = &mut model.loaded;
-        let programs = TrainingPrograms::new(device, network, batch, tokens)?;
-        let parameters = network.parameters().into_iter().map(|spec| {
-            let name = program_name(&spec.name);
-            let tensor = weights.remove(&spec.name).expect("a tensor for every parameter");
-            let value = Surface::from_slice(&spec.shape, &tensor.to_f32_vec());
-            let zeros = || Surface::zeros(Layout::dense(DType::F32, &spec.shape));
-            Parameter {
-                gradient: (format!("{name}_grad"), zeros()),
-                moments: ["m", "v"].map(|moment| (format!("{name}_{moment}"), zeros())),
-                value: (name, value),
-            }
-        });
-        let mut targets = ids.clone();
-        targets.rotate_left(1);
-        let number = |v: f32| Surface::from_slice(&[1], &[v]);
-        Ok(Self {
-            programs,
-            parameters: parameters.collect(),
-            tokens: Surface::from_slice(&[ids.len()], &ids),
-            targets: Surface::from_slice(&[ids.len()], &targets),
-            one: number(1.0),
-            rate: number(1e-4),
-            corrections: [number(0.1), number(0.05)],
-            loss: number(0.0),
-            norm: number(0.0),
-            finite: number(0.0),
-        })
-    }
-
-    /// Seconds of one step.
-    fn run(&mut self) -> Result<f64> {
-        self.run_with(|executable, bindings| executable.run(bindings))
-    }
-
-    fn run_with(
-        &mut self,
-        mut run: impl FnMut(&mut dyn Executable, &mut Bindings<'_>) -> Ran,
-    ) -> Result<f64> {
-        let begin = Instant::now();
-        let mut bindings = Bindings::new();
-        bindings.input("tokens", &self.tokens).input("targets", &self.targets);
-        bindings.input("loss_scale", &self.one).output("loss", &mut self.loss);
-        for p in &mut self.parameters {
-            bindings.input(&p.value.0, &p.value.1);
-            bindings.output(&p.gradient.0, &mut p.gradient.1);
-        }
-        run(&mut *self.programs.gradients, &mut bindings)?;
-
-        let [first, second] = &self.corrections;
-        let mut bindings = Bindings::new();
-        bindings
-            .input("learning_rate", &self.rate)
-            .input("beta1_correction", first)
-            .input("beta2_correction", second)
-            .input("gradient_scale", &self.one)
-            .output("gradient_norm", &mut self.norm)
-            .output("finite", &mut self.finite);
-        for p in &mut self.parameters {
-            bindings.update(&p.value.0, &mut p.value.1);
-            bindings.input(&p.gradient.0, &p.gradient.1);
-            for (name, surface) in &mut p.moments {
-                bindings.update(name, surface);
-            }
-        }
-        run(&mut *self.programs.update, &mut bindings)?;
-        let seconds = begin.elapsed().as_secs_f64();
-        let (loss, norm) = (self.loss.elements::<f32>()[0], self.norm.elements::<f32>()[0]);
-        if !loss.is_finite() || self.finite.elements::<f32>() != [1.0] {
-            let message = format!("the step gave a loss of {loss} and a gradient norm of {norm}");
-            return Err(Error::new(ErrorKind::NotFinite, message));
-        }
-        Ok(seconds)
     }
 }
 

@@ -77,7 +77,7 @@ fn training_reading_and_generating() {
     let products = blocks + classifier;
     assert_eq!(size.in_products, products);
 
-    let train = with_bench(|b| b.train(tiny(), 2, 16)).unwrap();
+    let train = with_bench(|b| b.train(tiny(), None, 2, 16)).unwrap();
     let floor = (6.0 * products as f64 * 32.0 + 28.0 * 260_032.0) / 1e9;
     check(&train, Some(floor), |ms| ms / 1e3);
     assert_eq!((train.test.as_str(), train.unit), ("train 2x16", Unit::Milliseconds));
@@ -126,9 +126,14 @@ fn reading_and_generating_on_two_devices() {
     for (split, name) in [(Split::Prefill, "prefill"), (Split::Attention, "attention")] {
         let pair = ModelDevices::pair(Accelerator::plain(cpu()), cpu(), split);
         let results = with_bench_on(pair.clone(), |b| {
-            [b.prefill(&tiny(), 1, 40).unwrap(), b.decode(tiny(), 2, 6).unwrap()]
+            assert_eq!(b.load(&tiny(), LoadTest::CompileTraining).unwrap(), None);
+            [
+                b.prefill(&tiny(), 1, 40).unwrap(),
+                b.decode(tiny(), 2, 6).unwrap(),
+                b.load(&tiny(), LoadTest::FirstToken).unwrap().unwrap(),
+            ]
         });
-        for (result, test) in results.iter().zip(["pp40", "tg6"]) {
+        for (result, test) in results.iter().zip(["pp40", "tg6", "first token"]) {
             assert_eq!((result.test.as_str(), result.device.as_str()), (test, "cpu+cpu"));
             assert_eq!(result.split.as_deref(), Some(name));
             // The limits are those of one device.
@@ -138,9 +143,8 @@ fn reading_and_generating_on_two_devices() {
         let errors = with_bench_on(pair, |b| {
             let shape = GemmShape { model: "tiny", outputs: 24, inputs: 40 };
             [
-                b.train(tiny(), 1, 16).err(),
+                b.train(tiny(), None, 1, 16).err(),
                 b.explain_decoding(&tiny(), 1, 6).err(),
-                b.load(&tiny(), LoadTest::FirstToken).err(),
                 b.gemm(&shape, GemmKind::Forward, 16).err(),
             ]
         });
@@ -153,10 +157,22 @@ fn reading_and_generating_on_two_devices() {
 }
 
 #[test]
+fn training_on_two_devices() {
+    let accelerator = || Some(Accelerator::plain(cpu()));
+    let train = with_bench(|b| b.train(tiny(), accelerator(), 2, 16)).unwrap();
+    assert_eq!((train.test.as_str(), train.device.as_str()), ("train 2x16", "cpu+cpu"));
+    assert_eq!((train.share_of_limit, train.samples.len()), (None, 3));
+    assert!(train.samples.iter().all(|ms| *ms > 0.0));
+    assert_eq!((train.batch, train.tokens, train.split), (Some(2), Some(16), None));
+    let error = with_bench(|b| b.train(tiny(), accelerator(), 1, 513)).unwrap_err();
+    assert_eq!(error.kind(), orion_bench::ErrorKind::Size);
+}
+
+#[test]
 fn sizes_that_a_model_does_not_take() {
     let errors = with_bench(|b| {
         [
-            b.train(tiny(), 1, 513).err(),
+            b.train(tiny(), None, 1, 513).err(),
             b.prefill(&tiny(), 1, 0).err(),
             b.decode(tiny(), 1, 513).err(),
         ]

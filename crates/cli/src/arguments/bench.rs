@@ -1,6 +1,6 @@
 //! `orion bench`.
 
-use super::{DeviceChoice, ModelDeviceChoice, Precision};
+use super::{DeviceChoice, ModelDeviceChoice, Precision, TrainDeviceChoice};
 use clap::{Args, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -184,7 +184,7 @@ pub(crate) struct BenchTrain {
     pub(crate) options: BenchOptions,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: TrainDeviceChoice,
 }
 
 #[derive(Debug, Args)]
@@ -196,5 +196,5 @@ pub(crate) struct BenchLoad {
     pub(crate) options: BenchOptions,
 
     #[command(flatten)]
-    pub(crate) device: DeviceChoice,
+    pub(crate) device: ModelDeviceChoice,
 }

@@ -6,6 +6,7 @@ use crate::arguments::{
     Bench as Command, BenchDecode, BenchFormat, BenchGemm, BenchLoad, BenchMachine, BenchOptions,
     BenchPrefill, BenchProgram, BenchTrain, BenchedModel, Precision,
 };
+use crate::devices::two::{self, TrainDevices};
 use crate::devices::{Products, device, model_devices};
 use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
@@ -15,7 +16,7 @@ use orion_bench::{
     Settings, TestResult, compare, cpu_name, markdown, measure_machine, text,
 };
 use orion_cpu::machine::Meter;
-use orion_engine::ModelDevices;
+use orion_engine::{Arithmetic, ModelDevices, TrainConfig};
 use orion_mil::bundle::Bundle;
 use orion_models::preset;
 use std::num::NonZeroUsize;
@@ -142,8 +143,7 @@ fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
     let batch = arguments.batch.get();
     let devices = model_devices(&arguments.device, choice.precision.products(), printer)?;
     if arguments.explain && devices.accelerator.is_some() {
-        let message = format!("--explain is about one device, and {} are two", devices.name());
-        return Err(Failure::usage(message).hint("name one with -d, or leave --explain out"));
+        return Err(explained_on_one(&devices.name()));
     }
     let threads = arguments.device.threads;
     if !arguments.adapter.is_empty() {
@@ -168,16 +168,29 @@ fn decode(arguments: &BenchDecode, printer: &Printer) -> Result {
     })
 }
 
+fn explained_on_one(devices: &str) -> Failure {
+    Failure::usage(format!("--explain is about one device, and {devices} are two"))
+        .hint("name one with -d, or leave --explain out")
+}
+
 fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
     let precision = arithmetic(arguments.model.precision)?;
     let choice = &arguments.model;
     let benched = model(choice)?;
     let tokens = length(arguments.tokens, 256, &benched);
     let batch = arguments.batch.get();
-    let device = device(&arguments.device, precision.products())?.into();
+    let mut config = TrainConfig::default();
+    if precision == Precision::Bf16 {
+        config.train.precision = Arithmetic::Bf16;
+    }
+    let TrainDevices { host, accelerator } = two::devices(&arguments.device, &config, false)?;
+    if let (true, Some(first)) = (arguments.explain, &accelerator) {
+        let name = format!("{}+{}", first.device.name(), host.name());
+        return Err(explained_on_one(&name));
+    }
     let threads = arguments.device.threads;
-    with_bench(&arguments.options, device, threads, precision, printer, |bench| {
-        let result = bench.train(benched, batch, tokens)?;
+    with_bench(&arguments.options, host.into(), threads, precision, printer, |bench| {
+        let result = bench.train(benched, accelerator, batch, tokens)?;
         if arguments.explain {
             let text = bench.explain_training(model(choice)?, batch, tokens);
             explanation(&text.context("explaining the step")?, &arguments.options, printer)?;
@@ -189,9 +202,9 @@ fn train(arguments: &BenchTrain, printer: &Printer) -> Result {
 fn load(arguments: &BenchLoad, printer: &Printer) -> Result {
     let model = model(&arguments.model)?;
     let precision = arguments.model.precision;
-    let device = device(&arguments.device, precision.products())?.into();
+    let devices = model_devices(&arguments.device, precision.products(), printer)?;
     let threads = arguments.device.threads;
-    with_bench(&arguments.options, device, threads, precision, printer, |bench| {
+    with_bench(&arguments.options, devices, threads, precision, printer, |bench| {
         let mut results = Vec::new();
         for test in LoadTest::ALL {
             results.extend(bench.load(&model, test)?);

@@ -89,12 +89,30 @@ fn two_devices_are_measured_as_they_run() {
             assert!(result["median"].as_f64().is_some_and(|v| v > 0.0), "{result}");
         }
     }
+    for device in ["cpu+cpu", "ane-model:m4+cpu", "ane-stand-in:m4:baked-reload+cpu"] {
+        let line =
+            format!("bench train --model run -n 8 --batch 2 -d {device} --format json {ONCE}");
+        let report = report(&place.line(&line).succeeded());
+        let result = &report["results"][0];
+        assert_eq!((&result["test"], &result["device"]), (&"train 2x8".into(), &device.into()));
+        assert!(result["share_of_limit"].is_null() && result["split"].is_null(), "{result}");
+        assert!(result["median"].as_f64().is_some_and(|v| v > 0.0), "{result}");
+        let line = format!("bench load --model run -d {device} --format json {ONCE}");
+        let report = self::report(&place.line(&line).succeeded());
+        let tests: Vec<&Value> = report["results"].as_array().unwrap().iter().collect();
+        let names: Vec<&Value> = tests.iter().map(|result| &result["test"]).collect();
+        assert_eq!(names, ["load", "first token"]);
+        assert_eq!((&tests[1]["device"], &tests[1]["split"]), (&device.into(), &"prefill".into()));
+    }
     let table = place.line(&format!("bench decode --model run -n 2 -d cpu+cpu {ONCE}")).succeeded();
     assert!(table.contains("cpu+cpu  prefill"), "{table}");
     for (line, expected) in [
         ("decode -d cpu --split attention", "--split is about two devices, and `cpu` is one"),
         ("prefill -d ane-stand-in:m4", "cannot run a model alone"),
         ("decode -d cpu+cpu --explain", "--explain is about one device, and cpu+cpu are two"),
+        ("train -d cpu+cpu --explain", "--explain is about one device, and cpu+cpu are two"),
+        ("train -d ane-model:m4", "ane-model:m4 does not train alone"),
+        ("train -d cpu+ane-model:m4", "cannot do what layers leave to the CPU"),
     ] {
         let ran = place.line(&format!("bench {line} --model run {ONCE}"));
         assert_eq!(ran.code, 2, "{ran}");
