@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use orion_engine::RangeReport;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
@@ -93,6 +94,16 @@ impl Printer {
     /// Something that may be a mistake.
     pub(crate) fn warn(&self, line: impl Display) {
         self.to_stderr(format_args!("{YELLOW}warning{PLAIN}: {line}"));
+    }
+
+    /// What may have made results wrong, where there is something.
+    pub(crate) fn warn_of(&self, range: &RangeReport) {
+        if let Some(concern) = range.concern() {
+            self.warn(format_args!(
+                "numbers are too large for the accelerator: {concern}. Results may be wrong \
+                 without another sign; -d cpu computes in fp32"
+            ));
+        }
     }
 
     /// Why the command stopped.

@@ -31,8 +31,15 @@ pub(crate) fn train_visibly(
     let steps = trainer.config().train.steps;
     let bar = printer.progress(steps, "{bar:24} {pos}/{len} steps  {msg}  {eta} left");
     bar.set(trainer.step(), "compiling".to_owned());
-    let mut view =
-        View { steps, printer, bar, loss: Average(None), speed: Average(None), told: false };
+    let mut view = View {
+        steps,
+        printer,
+        bar,
+        loss: Average(None),
+        speed: Average(None),
+        told: false,
+        told_of_large: false,
+    };
     let outcome = trainer.run(&mut |event| {
         view.show(event);
         if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -49,6 +56,8 @@ struct View<'a> {
     speed: Average,
     /// Whether it was said that gradients are too small.
     told: bool,
+    /// Whether it was said that activations are too large.
+    told_of_large: bool,
 }
 
 impl View<'_> {
@@ -91,6 +100,15 @@ impl View<'_> {
                  where it is too large: --set train.loss_scale={scale} --set \
                  train.dynamic_loss_scale=true",
                 100.0 * share,
+            );
+            self.bar.above(|| self.printer.warn(line));
+        }
+        if let Some(large) = report.large.as_ref().filter(|_| !self.told_of_large) {
+            self.told_of_large = true;
+            let line = format!(
+                "activations are too large for the accelerator in step {done}: {large}. What comes \
+                 behind may be wrong without another sign: lower optimizer.lr and begin again from \
+                 a checkpoint before this, or train with -d cpu, in fp32"
             );
             self.bar.above(|| self.printer.warn(line));
         }

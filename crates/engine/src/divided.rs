@@ -1,6 +1,6 @@
 //! Inference on two devices: which programs are cut, and how.
 
-use crate::layers::{Accelerator, LayerSchedule};
+use crate::layers::{Accelerator, LargeActivation, LayerSchedule};
 use crate::programs::optimized;
 use orion_compile::partition::{
     Columns, Partition, PartitionOptions, Unit, WeightForm, attention, partition,
@@ -195,6 +195,11 @@ impl Divider {
     /// see [`LayerSchedule::first_not_finite`].
     pub(crate) fn first_not_finite(&self, key: &str) -> Option<String> {
         self.divided.get(key)?.first_not_finite()
+    }
+
+    /// [`LayerSchedule::large_activation`] of the same.
+    pub(crate) fn large_activation(&self, key: &str) -> Option<LargeActivation> {
+        self.divided.get(key)?.large_activation()
     }
 
     /// Cuts a program of the network, whose columns are so many where the accelerator may have

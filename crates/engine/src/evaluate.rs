@@ -1,7 +1,9 @@
 use crate::adapters::Adapters;
 use crate::divided::{Divider, ModelDevices};
 use crate::programs::{loss_program, loss_source};
-use crate::{Adapter, ByteCounts, Error, ErrorKind, LayerSchedule, LoadedModel, Result};
+use crate::{
+    Adapter, ByteCounts, Error, ErrorKind, LayerSchedule, LoadedModel, RangeReport, Result,
+};
 use orion_formats::TokenFile;
 use orion_runtime::{Bindings, Executable, Layout, Surface};
 use orion_tensor::DType;
@@ -40,7 +42,7 @@ pub struct EvaluationShape {
 }
 
 /// How well a model predicts a file.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Mean negative log likelihood of a token, in nats.
     pub loss: f64,
@@ -50,6 +52,8 @@ pub struct Evaluation {
     pub windows: u64,
     /// Bytes of text that the tokens stand for, where a tokenizer was given.
     pub bytes: Option<u64>,
+    /// What may have made numbers wrong.
+    pub range: RangeReport,
 }
 
 impl Evaluation {
@@ -122,37 +126,59 @@ pub fn evaluate_adapted(
     }
     let inputs = adapters.inputs(&chosen);
     let mut total = LossSum::new(file.clone(), shape, bytes)?;
+    let mut range = RangeReport::default();
     // The windows at the end may not fill a batch; they go through one by one.
     for batch in [shape.batch, 1] {
         if !total.has_next(batch) {
             continue;
         }
-        let (mut divided, mut whole) = (None, None);
-        let executable: &mut dyn Executable = match &divider {
+        let mut loss = match &divider {
             Some(divider) => {
                 let source = loss_source(network, &index, batch, shape.seq);
-                divided.insert(divider.divide(&source, None)?)
+                Loss::Divided(Box::new(divider.divide(&source, None)?))
             }
             None => {
                 let program = loss_program(network, &index, batch, shape.seq);
-                whole.insert(devices.device.compile(&program, index.weights())?).as_mut()
+                Loss::Whole(devices.device.compile(&program, index.weights())?)
             }
         };
         while total.has_next(batch) {
-            total.add(executable, batch, &mut |bindings| {
+            total.add(loss.executable(), batch, &mut |bindings| {
                 if let Some(inputs) = &inputs {
                     inputs.bind(bindings);
                 }
             })?;
+            range.overflowed += loss.executable().numeric_events().overflowed;
+            if let (None, Loss::Divided(layers)) = (&range.large, &loss) {
+                range.large = layers.large_activation();
+            }
             if !total.sum.is_finite() {
                 let what = format!("the model gave no loss for window {}", total.done);
-                let first = divided.as_ref().and_then(LayerSchedule::first_not_finite);
+                let first = match &loss {
+                    Loss::Divided(layers) => layers.first_not_finite(),
+                    Loss::Whole(_) => None,
+                };
                 return Err(Error::not_finite(&what, &devices.name(), first));
             }
             progress(total.done as u64, total.windows as u64);
         }
     }
-    Ok(total.result())
+    Ok(Evaluation { range, ..total.result() })
+}
+
+/// A loss program on one device or on two.
+enum Loss {
+    Whole(Box<dyn Executable>),
+    Divided(Box<LayerSchedule>),
+}
+
+impl Loss {
+    fn executable(&mut self) -> &mut dyn Executable {
+        match self {
+            Self::Whole(executable) => executable.as_mut(),
+            Self::Divided(layers) => layers.as_mut(),
+        }
+    }
 }
 
 /// The loss of a file being added up, window by window.
@@ -267,6 +293,7 @@ impl<'c> LossSum<'c> {
             tokens: self.tokens,
             windows: self.done as u64,
             bytes: self.counts.map(|_| self.bytes),
+            range: RangeReport::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 use crate::adapters::Adapters;
 use crate::divided::{ACCELERATED_SIZES, Divider, ModelDevices, SHORTEST_ACCELERATED_CONTEXT};
 use crate::programs::step_program;
-use crate::{Error, ErrorKind, LoadedModel, Result};
+use crate::{Error, ErrorKind, LoadedModel, RangeReport, Result};
 use orion_models::{Adapter, Network, StepShape, WeightIndex, cache_of};
 use orion_runtime::{Bindings, Layout, ProgramCache, Surface};
 use orion_tensor::DType;
@@ -37,6 +37,7 @@ pub struct Generator {
     logits: Vec<f32>,
     /// What computes all this.
     device_name: String,
+    range: RangeReport,
 }
 
 /// One sequence.
@@ -104,9 +105,15 @@ impl Generator {
             surfaces: Vec::new(),
             logits: Vec::new(),
             device_name,
+            range: RangeReport::default(),
         };
         this.grow(1);
         Ok(this)
+    }
+
+    /// What may have made numbers wrong since the generator was made.
+    pub fn range(&self) -> &RangeReport {
+        &self.range
     }
 
     /// The longest sequence, in tokens.
@@ -389,6 +396,10 @@ impl Generator {
             }
         }
         executable.run(&mut bindings)?;
+        self.range.overflowed += executable.numeric_events().overflowed;
+        if let (None, Some(divider)) = (&self.range.large, &self.divider) {
+            self.range.large = divider.large_activation(&key);
+        }
         for &i in sequences {
             self.sequences[i].position += read;
         }

@@ -3,6 +3,9 @@
 
 mod compiled;
 mod memory;
+mod range;
+
+pub use range::{LARGE_ACTIVATION, LargeActivation, RangeReport};
 
 use crate::OptimizerSection;
 use crate::divided::SharedPrograms;
@@ -19,6 +22,7 @@ use orion_runtime::{
     PortKind, RunFigures, Schedule, Signature, Surface, Task,
 };
 use orion_tensor::{DType, f16};
+use range::activations;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -91,6 +95,8 @@ pub struct LayerSchedule {
     partition: Partition,
     /// By position in the partition's surfaces: memory of our own, or the name of a port.
     memory: Vec<Memory>,
+    /// See [`activations`].
+    activations: Vec<(usize, usize)>,
     prepared: Option<Prepared>,
     /// Parameters, their gradients and moments, as far as an update needs them bound.
     update_signature: Signature,
@@ -167,6 +173,7 @@ impl LayerSchedule {
             accelerator,
             tables: weights.clone(),
             signature,
+            activations: activations(&partition),
             partition,
             memory,
             prepared: None,

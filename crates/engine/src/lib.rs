@@ -51,7 +51,9 @@ pub use generate::{
     Flow, GenerationStats, Logprobs, StopReason, TextEvent, TextRule, generate, generate_each,
 };
 pub use generator::{Generator, PREFILL_SIZES};
-pub use layers::{Accelerator, LayerSchedule, PartSpan, Refused};
+pub use layers::{
+    Accelerator, LARGE_ACTIVATION, LargeActivation, LayerSchedule, PartSpan, RangeReport, Refused,
+};
 pub use load::{load_model, load_model_for_inference};
 pub use metrics::{MetricsFile, StepReport};
 pub use orion_models::{Adapter, LoadedModel, ModelFile};

@@ -1,4 +1,4 @@
-use crate::{Error, Result};
+use crate::{Error, LargeActivation, Result};
 use orion_runtime::NumericEvents;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
@@ -43,6 +43,8 @@ pub struct StepReport {
     pub overflowed_in: Option<String>,
     /// Of a skipped step on two devices: which part first made what is no number.
     pub not_finite: Option<String>,
+    /// Of a step on two devices: the first activations that are too large for norms in fp16.
+    pub large: Option<LargeActivation>,
 }
 
 /// JSON has no NaN or infinity; they become null.
@@ -108,6 +110,10 @@ impl MetricsFile {
                 line[key] = part.as_str().into();
             }
         }
+        if let Some(large) = &r.large {
+            line["large"] = number(large.value);
+            line["large_in"] = large.part.as_str().into();
+        }
         self.append(&line)
     }
 
@@ -154,6 +160,7 @@ mod tests {
             dropped: None,
             overflowed_in: None,
             not_finite: None,
+            large: None,
         };
         for step in 0..4 {
             report.step = step;

@@ -330,6 +330,7 @@ fn bytes_of_tokens_are_the_golf_repository_s() {
     assert_eq!(counts.bytes_in(&file, 1, 524_287), 1_256_688);
     // The loss and the bits that submission 801 published.
     let published = orion_engine::Evaluation {
+        range: orion_engine::RangeReport::default(),
         loss: 5.4222,
         tokens: 524_288,
         windows: 8189,

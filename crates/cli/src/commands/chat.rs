@@ -54,6 +54,7 @@ pub(crate) fn chat(arguments: &Chat, printer: &Printer) -> Result {
         stop: arguments.stop.clone(),
         most: arguments.max_tokens.unwrap_or(usize::MAX),
         interrupt: Interrupt::listen(),
+        told_of_range: false,
     };
     conversation.begin(arguments.system.as_deref());
     printer.say("/help lists what else can be typed");
@@ -75,6 +76,8 @@ struct Conversation<'a> {
     stop: Vec<String>,
     most: usize,
     interrupt: Interrupt,
+    /// Whether it was said that numbers are too large.
+    told_of_range: bool,
 }
 
 impl Conversation<'_> {
@@ -219,6 +222,10 @@ impl Conversation<'_> {
             answer.push_str(&text);
         }
         printer.data("\n")?;
+        if !self.told_of_range && self.generator.range().concern().is_some() {
+            self.told_of_range = true;
+            printer.warn_of(self.generator.range());
+        }
         Ok(answer)
     }
 }

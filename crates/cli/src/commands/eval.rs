@@ -91,6 +91,7 @@ pub(crate) fn measure(
             progress.set(done, String::new());
         };
         let result = evaluate_adapted(&model, adapter, &devices, &file, shape, counts, &mut show)?;
+        printer.warn_of(&result.range);
         all.push(Measured { adapter: name, result, seq, device: devices.name() });
     }
     Ok(all)

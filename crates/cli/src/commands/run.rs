@@ -84,6 +84,7 @@ pub(crate) fn run(arguments: &Run, printer: &Printer) -> Result {
     let (stats, stopped_by) =
         text.write(&mut generator, &prompt, &mut sampler, &interrupt, printer)?;
     printer.end_of_text()?;
+    printer.warn_of(generator.range());
     if arguments.stats {
         let why = stopped_by.map_or_else(|| reason(stats.stopped), |s| format!("at {s:?}"));
         report(&stats, &why, seed, printer);

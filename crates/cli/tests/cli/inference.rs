@@ -123,12 +123,12 @@ fn devices_that_cannot_run_a_model_together_are_refused() {
     }
 }
 
-/// Multiplies the matrices of all MLPs.
-fn scale_mlps(place: &Place, factor: f32) {
+/// Multiplies the weights in whose names this is.
+fn scale_weights(place: &Place, part: &str, factor: f32) {
     let path = place.path("run/latest/model.safetensors");
     let mut file = SafeTensors::open(&path).unwrap();
     for (name, tensor) in &mut file.tensors {
-        if name.contains(".mlp.") {
+        if name.contains(part) {
             let scaled: Vec<f32> = tensor.to_f32_vec().into_iter().map(|x| x * factor).collect();
             *tensor = Tensor::from_slice(tensor.shape(), &scaled);
         }
@@ -144,7 +144,7 @@ fn scale_mlps(place: &Place, factor: f32) {
 #[test]
 fn what_is_no_number_ends_the_command() {
     let place = tiny_run();
-    scale_mlps(&place, 3e3);
+    scale_weights(&place, ".mlp.", 3e3);
     text(&place, "-d cpu");
     place.line("eval run --data tokens.bin --seq 32 -d cpu").succeeded();
     let fails = |line: &str, device: &str| {
@@ -165,8 +165,45 @@ fn what_is_no_number_ends_the_command() {
         assert!(run.contains("it begins in layer0"), "{run}");
         assert!(eval.contains("it begins in layer0"), "{eval}");
     }
-    scale_mlps(&place, 1e16);
+    // Alone, the model of the chip goes on as the hardware does, and has counted.
+    for line in ["run run -p cat -n 5", "eval run --data tokens.bin --seq 32"] {
+        let ran = place.line(&format!("{line} -d ane-model:m4"));
+        let said = ran.stderr.matches("sums left the accelerator's range").count();
+        assert_eq!((ran.code, said), (0, 1), "{ran}");
+    }
+    scale_weights(&place, ".mlp.", 1e16);
     fails("run run -p cat -n 5 -d cpu", "cpu");
     fails("run run -p cat -n 5 -d cpu:reference", "cpu:reference");
     fails("eval run --data tokens.bin --seq 32 -d cpu", "cpu");
+}
+
+/// Their squares are infinite in fp16, the normed values zero, and nothing else tells.
+#[test]
+fn activations_that_are_too_large_for_norms_in_fp16_are_told_once() {
+    let place = tiny_run();
+    let lines = [
+        "run run -p cat -n 5 --temp 0",
+        "run run -p cat -n 5 --parallel 2 --format json",
+        "eval run --data tokens.bin --seq 32",
+        "train --model run --data tokens.bin --steps 2 --batch 1 --seq 32 --warmup 0 --out DEVICE",
+    ];
+    let told = |line: &str, device: &str| {
+        let out = format!("{}-{}", line.len(), device.replace([':', '+', ' '], "-"));
+        let ran = place.line(&format!("{} -d {device}", line.replace("DEVICE", &out)));
+        assert_eq!(ran.code, 0, "{line} on {device}: {ran}");
+        ran.stderr.matches("too large for the accelerator").count()
+    };
+    for pair in &PAIRS[..4] {
+        assert_eq!(told(lines[0], pair), 0, "{pair}");
+    }
+    assert_eq!(told(lines[3], "ane-model:m4+cpu"), 0);
+    scale_weights(&place, "embed_tokens", 3e4);
+    for line in &lines[..3] {
+        for pair in &PAIRS[2..] {
+            assert_eq!(told(line, pair), 1, "{line} on {pair}");
+        }
+        assert_eq!([told(line, "cpu"), told(line, "cpu+cpu")], [0, 0], "{line}");
+    }
+    assert_eq!(told(lines[3], "cpu+cpu"), 0);
+    assert_eq!(told(&lines[3].replace("--steps", "--seed 2 --steps"), "ane-model:m4+cpu"), 1);
 }

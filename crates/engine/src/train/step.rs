@@ -27,13 +27,14 @@ impl Trainer {
         let share = micro_batches as f64 / counted.filter(|&&counts| counts).count() as f64;
         let mut loss = 0.0;
         let (mut numbers, mut overflowed_in) = (NumericEvents::default(), None);
-        let mut backward = NumericEvents::default();
+        let (mut backward, mut large) = (NumericEvents::default(), None);
         for (i, batch) in batches.iter().enumerate() {
             loss += self.accumulate_gradients(batch, share, i)?;
             if let Some(layers) = &self.layers {
                 numbers.add(layers.numeric_events());
                 backward.add(layers.backward_events());
                 overflowed_in = overflowed_in.or_else(|| layers.first_overflowed());
+                large = large.or_else(|| layers.large_activation());
             }
         }
         loss /= micro_batches as f64;
@@ -72,6 +73,7 @@ impl Trainer {
                 .then(|| backward.dropped as f64 / backward.products as f64),
             overflowed_in,
             not_finite,
+            large,
         })
     }
 

@@ -96,6 +96,7 @@ impl Texts {
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
+        printer.warn_of(generator.range());
         if stats {
             let generated: usize = texts.iter().map(|text| text.chosen.len()).sum();
             printer.report(format_args!(
