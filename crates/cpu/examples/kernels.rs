@@ -9,8 +9,8 @@ use orion_compile::pipeline::{PipelineOptions, optimize};
 use orion_cpu::machine::Meter;
 use orion_cpu::{Cpu, CpuOptions, Precision};
 use orion_mil::composite::HeadShape;
-use orion_mil::op::{Reduction, Unary};
-use orion_mil::{Builder, Function, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
+use orion_mil::op::{Constexpr, Reduction, Unary};
+use orion_mil::{Builder, Function, Op, Program, TensorType, ValueId, WEIGHT_FILE, Weights};
 use orion_runtime::{Bindings, Device, PortKind, Surface};
 use orion_tensor::{Bytes, DType, Tensor};
 use std::thread;
@@ -130,6 +130,32 @@ impl Kernels {
                 let w = b.blob("w", ty, WEIGHT_FILE, w);
                 let x = b.input("x", TensorType::new(dtype, &[1, i, 1, n]));
                 vec![b.conv_1x1(x, w, None)]
+            });
+        }
+        for (name, offsets, n) in [
+            ("decode layer int8 by 32", false, 1),
+            ("decode layer int8 by 32, offsets", true, 1),
+            ("decode layer int8 by 32, 8 together", false, 8),
+            ("the same with offsets", true, 8),
+        ] {
+            let (o, i, block) = (128_000, 768, 32);
+            let mut weights = Weights::new();
+            let data = weights.append(WEIGHT_FILE, Tensor::from_slice(&[o, i], &vec![3i8; o * i]));
+            let mut bytes = o * i;
+            let by_block = [1.0f32, 1.5].map(|value| {
+                let values = vec![value; o * i / block];
+                weights.append(WEIGHT_FILE, Tensor::from_slice(&[o, i / block], &values))
+            });
+            bytes += 4 * (1 + usize::from(offsets)) * o * i / block;
+            self.measure(name, bytes as f64, &weights, |b| {
+                let ty = TensorType::new(DType::I8, &[o, i]);
+                let data = b.blob("data", ty, WEIGHT_FILE, data);
+                let ty = TensorType::new(DType::F32, &[o, i / block]);
+                let scale = b.blob("scale", ty.clone(), WEIGHT_FILE, by_block[0]);
+                let offset = offsets.then(|| b.blob("offset", ty, WEIGHT_FILE, by_block[1]));
+                let w = b.push(&Op::Constexpr(Constexpr::Blockwise { data, scale, offset }));
+                let x = b.input("x", TensorType::new(DType::F32, &[1, i, 1, n]));
+                vec![b.linear_as_conv(x, w, None)]
             });
         }
         self.measure("sum of squares", 4.0 * 16e6, &Weights::new(), |b| {

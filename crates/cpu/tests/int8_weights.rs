@@ -1,4 +1,4 @@
-//! Weights of int8 with scales: products that read them as they come, against the reference,
+//! Weights of int8 with scales and offsets: products that read them as they come, against the reference,
 //! which unpacks them.
 
 use orion_cpu::reference::Reference;
@@ -9,11 +9,13 @@ use orion_runtime::Device;
 use orion_tensor::{DType, Tensor, Tolerance};
 use orion_testing::{Random, Tensors, run_once};
 
-/// `[O, I]` of int8 with scales of that shape, and an input `[1, I, 1, N]`.
+/// `[O, I]` of int8 with scales of that shape, perhaps with offsets, and an input `[1, I, 1, N]`.
+#[derive(Clone, Copy)]
 struct Layer {
     outputs: usize,
     inputs: usize,
     scales: [usize; 2],
+    offsets: bool,
     tokens: usize,
 }
 
@@ -27,6 +29,14 @@ impl Layer {
             (0..self.scales[0] * self.scales[1]).map(|_| random.uniform(0.5, 2.0) as f32).collect();
         weights.append(WEIGHT_FILE, Tensor::from_slice(&[self.outputs, self.inputs], &data));
         weights.append(WEIGHT_FILE, Tensor::from_slice(&self.scales, &scales));
+        if self.offsets {
+            // Of few bits, so that both devices round the same numbers to bf16.
+            let offsets: Vec<f32> = scales
+                .iter()
+                .map(|_| random.uniform(-999.0, 999.0).round() as f32 / 64.0)
+                .collect();
+            weights.append(WEIGHT_FILE, Tensor::from_slice(&self.scales, &offsets));
+        }
         weights
     }
 
@@ -42,9 +52,9 @@ impl Layer {
         let ty = TensorType::new(DType::I8, &[self.outputs, self.inputs]);
         let data = b.blob("data", ty, WEIGHT_FILE, offsets[0]);
         let ty = TensorType::new(DType::F32, &self.scales);
-        let scale = b.blob("scale", ty, WEIGHT_FILE, offsets[1]);
-        let op = Constexpr::Blockwise { data, scale, offset: None };
-        let weight = b.push(&Op::Constexpr(op));
+        let scale = b.blob("scale", ty.clone(), WEIGHT_FILE, offsets[1]);
+        let offset = self.offsets.then(|| b.blob("offset", ty, WEIGHT_FILE, offsets[2]));
+        let weight = b.push(&Op::Constexpr(Constexpr::Blockwise { data, scale, offset }));
         let result = build(&mut b, x, weight);
         b.rename(result, "result");
         Program::with_function(b.finish(&[result]))
@@ -66,20 +76,24 @@ impl Layer {
         for precision in [Precision::F32, Precision::Bf16] {
             let expected = on(&Reference.with_precision(precision));
             let options = CpuOptions::with_threads(2).with_precision(precision);
-            Tolerance::F32Accum
-                .check(&on(&Cpu::new(options)), &expected)
-                .unwrap_or_else(|e| panic!("{:?} for {} tokens: {e}", self.scales, self.tokens));
+            Tolerance::F32Accum.check(&on(&Cpu::new(options)), &expected).unwrap_or_else(|e| {
+                let Self { scales, offsets, tokens, .. } = self;
+                panic!("{scales:?} for {tokens} tokens, offsets {offsets}: {e}")
+            });
         }
     }
 }
 
-/// One, few and many tokens; blocks of 64, 32 and 16, rows, and one block for all.
+/// One, few and many tokens; blocks of 64, 32 and 16, rows, and one block for all; without offsets
+/// and with them.
 fn layers() -> impl Iterator<Item = Layer> {
     [(40, 128, [40, 2]), (7, 96, [7, 3]), (33, 48, [33, 3]), (12, 172, [12, 1]), (9, 64, [1, 1])]
         .into_iter()
         .flat_map(|(outputs, inputs, scales)| {
-            [1, 3, 8, 45].map(|tokens| Layer { outputs, inputs, scales, tokens })
+            let offsets = false;
+            [1, 3, 8, 45].map(|tokens| Layer { outputs, inputs, scales, offsets, tokens })
         })
+        .flat_map(|layer| [layer, Layer { offsets: true, ..layer }])
 }
 
 #[test]
@@ -115,21 +129,23 @@ fn weights_that_something_else_reads_are_unpacked_for_it() {
 
 #[test]
 fn no_copy_in_f32_is_kept() {
-    let layer = Layer { outputs: 256, inputs: 128, scales: [256, 2], tokens: 1 };
-    let program = layer.program(|b, x, weight| b.linear_as_conv(x, weight, None));
-    let executable = Cpu::default().compile(&program, &layer.weights(1)).unwrap();
-    let plan = executable.explain();
-    assert!(plan.contains("int8[1, 256, 128] constant"), "{plan}");
-    let (_, constants) = plan.split_once("constants ").unwrap();
-    let bytes: usize = constants.split(' ').next().unwrap().parse().unwrap();
-    // Beside the program's sizes and strides.
-    let weights = 256 * 128 + 4 * 256 * 2;
-    assert!((weights..weights + 1024).contains(&bytes), "{plan}");
+    for offsets in [false, true] {
+        let layer = Layer { outputs: 256, inputs: 128, scales: [256, 2], offsets, tokens: 1 };
+        let program = layer.program(|b, x, weight| b.linear_as_conv(x, weight, None));
+        let executable = Cpu::default().compile(&program, &layer.weights(1)).unwrap();
+        let plan = executable.explain();
+        assert!(plan.contains("int8[1, 256, 128] constant"), "{plan}");
+        let (_, constants) = plan.split_once("constants ").unwrap();
+        let bytes: usize = constants.split(' ').next().unwrap().parse().unwrap();
+        // Beside the program's sizes and strides.
+        let weights = 256 * 128 + 4 * 256 * 2 * (1 + usize::from(offsets));
+        assert!((weights..weights + 1024).contains(&bytes), "{plan}");
+    }
 }
 
 #[test]
-fn new_weights_bring_new_scales() {
-    let layer = Layer { outputs: 20, inputs: 64, scales: [20, 1], tokens: 1 };
+fn new_weights_bring_new_scales_and_offsets() {
+    let layer = Layer { outputs: 20, inputs: 64, scales: [20, 1], offsets: true, tokens: 1 };
     let program = layer.program(|b, x, weight| b.linear_as_conv(x, weight, None));
     let (device, input) = (Cpu::default(), layer.input());
     let mut executable = device.compile(&program, &layer.weights(1)).unwrap();

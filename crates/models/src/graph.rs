@@ -24,6 +24,7 @@ enum Entry {
     Blockwise {
         data: Stored,
         scale: Stored,
+        offset: Option<Stored>,
     },
 }
 
@@ -62,9 +63,7 @@ impl WeightIndex {
     ) {
         let entry = match storage.keep(tensor, decays) {
             Kept::Plain(tensor) => Entry::Plain(self.append(tensor)),
-            Kept::Int8(QuantizedMatrix { data, scale }) => {
-                Entry::Blockwise { data: self.append(data), scale: self.append(scale) }
-            }
+            Kept::Int8(matrix) => self.append_quantized(matrix),
         };
         self.add(name, entry);
     }
@@ -82,9 +81,17 @@ impl WeightIndex {
         if let WeightStorage::Float(_) = storage {
             return self.insert_parameter(name, &matrix.dequantize(), true, storage);
         }
-        let QuantizedMatrix { data, scale } = matrix.clone();
-        let entry = Entry::Blockwise { data: self.append(data), scale: self.append(scale) };
+        let entry = self.append_quantized(matrix.clone());
         self.add(name, entry);
+    }
+
+    fn append_quantized(&mut self, matrix: QuantizedMatrix) -> Entry {
+        let QuantizedMatrix { data, scale, offset } = matrix;
+        Entry::Blockwise {
+            data: self.append(data),
+            scale: self.append(scale),
+            offset: offset.map(|offset| self.append(offset)),
+        }
     }
 
     fn append(&mut self, tensor: Tensor) -> Stored {
@@ -151,9 +158,8 @@ impl<'a> Graph<'a> {
                 self.builder.cast(stored, DType::F32)
             }
             Some(Entry::Blockwise { .. }) => {
-                let [data, scale] = self.quantized(name);
-                let op = Op::Constexpr(Constexpr::Blockwise { data, scale, offset: None });
-                self.builder.push(&op)
+                let (data, scale, offset) = self.quantized(name);
+                self.builder.push(&Op::Constexpr(Constexpr::Blockwise { data, scale, offset }))
             }
             None => self.builder.input(&identifier, TensorType::new(DType::F32, shape)),
         };
@@ -176,13 +182,21 @@ impl<'a> Graph<'a> {
                 return self.builder.embedding(table, tokens);
             }
         }
-        let [data, scale] = self.quantized(name);
+        let (data, scale, offset) = self.quantized(name);
         let b = &mut self.builder;
-        let (rows, scale) = (b.gather(data, tokens, 0), b.gather(scale, tokens, 0));
+        let rows = b.gather(data, tokens, 0);
         let rows = b.cast(rows, DType::F32);
-        let (count, blocks) = (b.shape(scale)[0], b.shape(scale)[1]);
-        let rows = b.reshape(rows, &[count, blocks, shape[1] / blocks]);
-        let scale = b.reshape(scale, &[count, blocks, 1]);
+        let (count, blocks) = (b.shape(rows)[0], b.shape(scale)[1]);
+        let mut rows = b.reshape(rows, &[count, blocks, shape[1] / blocks]);
+        let by_block = |b: &mut Builder, table: ValueId| {
+            let of_rows = b.gather(table, tokens, 0);
+            b.reshape(of_rows, &[count, blocks, 1])
+        };
+        if let Some(offset) = offset {
+            let offset = by_block(b, offset);
+            rows = b.sub(rows, offset);
+        }
+        let scale = by_block(b, scale);
         let rows = b.mul(rows, scale);
         let rows = b.reshape(rows, &[count, shape[1]]);
         let columns = b.transpose(rows, &[1, 0]);
@@ -203,12 +217,12 @@ impl<'a> Graph<'a> {
         id
     }
 
-    /// Data and scale of a matrix in int8.
-    fn quantized(&mut self, name: &str) -> [ValueId; 2] {
-        let Some(Entry::Blockwise { data, scale }) = self.index.get(name).cloned() else {
+    /// Data, scale and offset of a matrix in int8.
+    fn quantized(&mut self, name: &str) -> (ValueId, ValueId, Option<ValueId>) {
+        let Some(Entry::Blockwise { data, scale, offset }) = self.index.get(name).cloned() else {
             panic!("{name} is not in int8");
         };
-        [("data", data), ("scale", scale)].map(|(part, stored)| {
+        let mut part = |part: &str, stored| {
             let key = format!("{name}.{part}");
             if let Some(&id) = self.known.get(&key) {
                 return id;
@@ -216,7 +230,9 @@ impl<'a> Graph<'a> {
             let id = self.stored(&program_name(&key), stored);
             self.known.insert(key, id);
             id
-        })
+        };
+        let (data, scale) = (part("data", data), part("scale", scale));
+        (data, scale, offset.map(|offset| part("offset", offset)))
     }
 
     fn stored(&mut self, identifier: &str, (ty, offset): Stored) -> ValueId {

@@ -37,24 +37,28 @@ impl WeightStorage {
     }
 }
 
-/// A matrix in blocks of int8: `value = data · scale`, where `scale` has one column for each block
-/// of `data`'s columns.
+/// A matrix in blocks of int8: `value = scale · (data - offset)`, where `scale` has one column for
+/// each block of `data`'s columns.
 #[derive(Debug, Clone)]
 pub struct QuantizedMatrix {
     /// int8 `[O, I]`
     pub data: Tensor,
     /// fp32 `[O, I / block]`
     pub scale: Tensor,
+    /// Like `scale`; none where the numbers lie around zero.
+    pub offset: Option<Tensor>,
 }
 
 impl QuantizedMatrix {
     /// The numbers, fp32 `[O, I]`.
     pub fn dequantize(&self) -> Tensor {
         let scales = self.scale.to_f32_vec();
+        let offsets = self.offset.as_ref().map(Tensor::to_f32_vec);
         let mut values = self.data.to_f32_vec();
         let block = (values.len() / scales.len().max(1)).max(1);
-        for (values, scale) in values.chunks_exact_mut(block).zip(scales) {
-            values.iter_mut().for_each(|v| *v *= scale);
+        for (i, (values, scale)) in values.chunks_exact_mut(block).zip(scales).enumerate() {
+            let offset = offsets.as_ref().map_or(0.0, |o| o[i]);
+            values.iter_mut().for_each(|v| *v = (*v - offset) * scale);
         }
         Tensor::from_slice(self.data.shape(), &values)
     }
@@ -107,6 +111,7 @@ pub fn quantize_rows(matrix: &Tensor) -> QuantizedMatrix {
     QuantizedMatrix {
         data: data.expect("a byte for each element"),
         scale: Tensor::from_slice(&[rows, columns / block], &scales.concat()),
+        offset: None,
     }
 }
 
@@ -180,7 +185,7 @@ mod tests {
     fn int8_is_off_by_half_a_scale_at_most() {
         let values: Vec<f32> = (0..3 * 128).map(|i| (i as f32 * 0.37).sin() * (i as f32)).collect();
         let matrix = Tensor::from_slice(&[3, 128], &values);
-        let QuantizedMatrix { data, scale } = quantize_rows(&matrix);
+        let QuantizedMatrix { data, scale, .. } = quantize_rows(&matrix);
         assert_eq!((data.shape(), scale.shape()), (&[3, 128][..], &[3, 2][..]));
         let (data, scale) = (data.to_f32_vec(), scale.to_f32_vec());
         let mut saturated = 0;
@@ -203,7 +208,7 @@ mod tests {
         let narrow = [DType::F16, DType::BF16].map(|dtype| convert(&matrix, dtype));
         for r in [0, 1, 380, 381, 6000, 6001, rows - 1] {
             let one = Tensor::from_slice(&[1, columns], &values[r * columns..(r + 1) * columns]);
-            let QuantizedMatrix { data, scale } = quantize_rows(&one);
+            let QuantizedMatrix { data, scale, .. } = quantize_rows(&one);
             assert_eq!(row(&all.data, r), data.to_f32_vec());
             assert_eq!(all.scale.to_f32_vec()[r], scale.to_f32_vec()[0]);
             for all in &narrow {
@@ -214,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_block_of_zeros_stays_zero() {
-        let QuantizedMatrix { data, scale } =
+        let QuantizedMatrix { data, scale, .. } =
             quantize_rows(&Tensor::from_slice(&[1, 64], &[0f32; 64]));
         assert!(data.to_f32_vec().iter().chain(&scale.to_f32_vec()).all(|&v| v == 0.0));
     }

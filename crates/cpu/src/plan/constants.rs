@@ -14,6 +14,15 @@ use orion_tensor::{DType, Tensor, element_count};
 /// Blocks of scales begin at multiples of this.
 const LANES: usize = 16;
 
+/// A matrix of int8 with scales and offsets.
+struct ScaledInt8 {
+    data: ValueId,
+    scale: ValueId,
+    offset: Option<ValueId>,
+    /// The number of scales along both axes.
+    blocks: [usize; 2],
+}
+
 impl Lowering<'_> {
     /// Places constants: small ones as numbers, others as buffers.
     pub(super) fn constants(&mut self, weights: &Weights) -> Vec<(usize, String)> {
@@ -72,13 +81,16 @@ impl Lowering<'_> {
     /// Makes rows of int8 that only products read, as left factors, a matrix with scales. Says
     /// whether it did.
     fn stays_int8(&mut self, op: &Constexpr, output: ValueId) -> bool {
-        let Some((data, scale, scale_shape)) = self.scaled_int8(op) else { return false };
+        let Some(ScaledInt8 { data, scale, offset, blocks }) = self.scaled_int8(op) else {
+            return false;
+        };
         let shape = self.shape(output);
         let [rows, columns, rest @ ..] = &*shape else { return false };
-        let [scale_rows, blocks] = scale_shape;
+        let [scale_rows, blocks] = blocks;
         let every_row = scale_rows == *rows;
         let block = columns / blocks.max(1);
-        let floats = self.ty(output).dtype == DType::F32 && self.ty(scale).dtype == DType::F32;
+        let is_f32 = |id: ValueId| self.ty(id).dtype == DType::F32;
+        let floats = is_f32(output) && is_f32(scale) && offset.is_none_or(is_f32);
         let fits = floats
             && self.ty(data).dtype == DType::I8
             && (every_row || scale_rows == 1)
@@ -92,8 +104,13 @@ impl Lowering<'_> {
         let (Some(data), Some(scale), true) = (constant(data), constant(scale), fits) else {
             return false;
         };
+        let offsets = match offset.map(constant) {
+            Some(Some(offset)) => Some(offset.buffer),
+            Some(None) => return false,
+            None => None,
+        };
         let row = if every_row { blocks } else { 0 };
-        let scales = FactorScales { buffer: scale.buffer, row, block };
+        let scales = FactorScales { buffer: scale.buffer, offsets, row, block };
         let known = self.scales.get(&data.buffer);
         if known.is_some_and(|&k| k != scales) || !self.only_left_factor(output) {
             return false;
@@ -103,13 +120,14 @@ impl Lowering<'_> {
         true
     }
 
-    /// Data and scales of what is `scale · data`, and the number of scales along both axes.
-    fn scaled_int8(&self, op: &Constexpr) -> Option<(ValueId, ValueId, [usize; 2])> {
+    /// What is `scale · (data - offset)`.
+    fn scaled_int8(&self, op: &Constexpr) -> Option<ScaledInt8> {
         match *op {
-            Constexpr::Blockwise { data, scale, offset: None } => {
+            Constexpr::Blockwise { data, scale, offset } => {
                 let shape = self.shape(scale);
                 let [rows, blocks, rest @ ..] = &*shape else { return None };
-                (element_count(rest) == 1).then_some((data, scale, [*rows, *blocks]))
+                let blocks = [*rows, *blocks];
+                (element_count(rest) == 1).then_some(ScaledInt8 { data, scale, offset, blocks })
             }
             Constexpr::Affine { data, scale, zero_point, axis: 0 } => {
                 let Stored::At(zero) = &self.stored[zero_point.index()] else { return None };
@@ -117,8 +135,8 @@ impl Lowering<'_> {
                 let Constant { source, tensor } = &self.constants[i];
                 // What a weight file holds may be another number later.
                 let symmetric = source.is_none() && tensor.to_f64_vec().iter().all(|&z| z == 0.0);
-                let rows = element_count(&self.shape(scale));
-                symmetric.then_some((data, scale, [rows, 1]))
+                let blocks = [element_count(&self.shape(scale)), 1];
+                symmetric.then_some(ScaledInt8 { data, scale, offset: None, blocks })
             }
             _ => None,
         }

@@ -174,7 +174,8 @@ impl Lowering<'_> {
             batch.iter_mut().for_each(|o| o.swap(0, 1));
         }
         let mut reads = vec![a, b];
-        reads.extend(scales.map(|s| self.whole(s.buffer, DType::F32)));
+        let by_block = scales.into_iter().flat_map(|s| [Some(s.buffer), s.offsets]).flatten();
+        reads.extend(by_block.map(|buffer| self.whole(buffer, DType::F32)));
         let method = Contraction::method(size, &fa, &fb, batch.len());
         let contraction = Contraction {
             size,

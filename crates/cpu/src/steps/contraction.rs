@@ -18,11 +18,13 @@ pub(crate) struct Factor {
     pub column: isize,
 }
 
-/// Scales of a left factor that is a constant of int8 from its first element on.
+/// Scales and offsets of a left factor that is a constant of int8 from its first element on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FactorScales {
     /// f32.
     pub buffer: BufferId,
+    /// f32, as many as there are scales; none where all are zero.
+    pub offsets: Option<BufferId>,
     /// Distance of the scales of neighbouring rows.
     pub row: usize,
     /// Elements of a row that share one.
@@ -143,6 +145,7 @@ impl Contraction {
     fn run_rounding<R: Rounding>(&self, context: &Context<'_>) {
         let scales = self.scales.map(|s| Scales {
             pointer: context.at(s.buffer, 0),
+            offsets: s.offsets.map(|o| context.at::<f32>(o, 0).cast_const()),
             row: s.row,
             block: s.block,
             column: 0,

@@ -32,6 +32,13 @@ pub enum TensorKind {
 
 use TensorKind::*;
 
+/// Whole numbers with an fp32 scale for every few of them, and an offset where blocks have minima.
+pub(super) struct Scaled {
+    pub data: Vec<i8>,
+    pub scales: Vec<f32>,
+    pub offsets: Option<Vec<f32>>,
+}
+
 impl TensorKind {
     /// Every kind that is read.
     pub const ALL: [Self; 11] = [F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K];
@@ -97,27 +104,34 @@ impl TensorKind {
         }
     }
 
-    /// Numbers that share a scale, for kinds whose numbers are whole numbers of 8 bits times a
-    /// scale, exactly.
+    /// Numbers that share a scale and, where the kind has one, a minimum; `None` for kinds that are
+    /// not quantized.
     pub fn scaled_elements(self) -> Option<usize> {
         match self {
-            Q8_0 | Q4_0 | Q5_0 => Some(32),
+            F32 | F16 | BF16 => None,
             Q6_K => Some(16),
-            _ => None,
+            _ => Some(32),
         }
     }
 
-    /// Whole numbers and fp32 scales whose products are exactly the numbers of
-    /// [`TensorKind::dequantize`].
+    /// Whether blocks have a minimum beside their scale.
+    pub fn has_minimum(self) -> bool {
+        matches!(self, Q4_1 | Q5_1 | Q4_K | Q5_K)
+    }
+
+    /// The numbers as `scale · (data - offset)`. Without offsets these are exactly those of
+    /// [`TensorKind::dequantize`]; offsets are minima over scales, rounded to fp32, with which each
+    /// number is within 2⁻²² of `|scale · data| + |minimum|`.
     ///
     /// # Panics
     /// When the kind is none of [`TensorKind::scaled_elements`] or a block is cut.
-    pub(super) fn to_scaled(self, bytes: &[u8]) -> (Vec<i8>, Vec<f32>) {
+    pub(super) fn to_scaled(self, bytes: &[u8]) -> Scaled {
         let blocks = bytes.chunks_exact(self.block_bytes());
         assert!(blocks.remainder().is_empty(), "a block of {} is cut", self.name());
         let count = blocks.len() * self.block_elements();
-        let each = self.scaled_elements().expect("numbers that are products");
-        let (mut data, mut scales) = (vec![0; count], Vec::with_capacity(count / each));
+        let each = self.scaled_elements().expect("numbers with scales");
+        let (mut data, mut scales) = (vec![0i8; count], Vec::with_capacity(count / each));
+        let mut offsets = self.has_minimum().then(|| Vec::with_capacity(count / each));
         let mut whole = [0f32; 256];
         let whole = &mut whole[..self.block_elements()];
         for (block, data) in blocks.zip(data.chunks_exact_mut(self.block_elements())) {
@@ -126,19 +140,41 @@ impl TensorKind {
                     whole.iter_mut().zip(&block[2..]).for_each(|(v, &b)| *v = f32::from(b as i8))
                 }
                 Q4_0 => q4(1.0, 8.0, 0.0, &block[2..], whole),
+                Q4_1 => q4(1.0, 0.0, 0.0, &block[4..], whole),
                 Q5_0 => q5(1.0, 16.0, 0.0, &block[2..], whole),
-                _ => q6_k_of(block, whole, |_| 1.0),
+                Q5_1 => q5(1.0, 0.0, 0.0, &block[4..], whole),
+                Q4_K => q4_k_of(block, whole, |_| (1.0, 0.0)),
+                Q5_K => q5_k_of(block, whole, |_| (1.0, 0.0)),
+                Q6_K => q6_k_of(block, whole, |_| 1.0),
+                F32 | F16 | BF16 => unreachable!("not quantized"),
             }
             data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8);
-            match self {
-                Q6_K => {
+            match &mut offsets {
+                Some(offsets) => {
+                    for (i, data) in data.chunks_exact_mut(each).enumerate() {
+                        let (scale, minimum) = match self {
+                            Q4_1 | Q5_1 => (half(block, 0), -half(block, 2)),
+                            _ => scale_and_minimum(block, i),
+                        };
+                        let (scale, offset) = if scale == 0.0 {
+                            // All are the minimum, which no offset of a scale of zero gives.
+                            data.fill(1);
+                            (-minimum, 0.0)
+                        } else {
+                            (scale, minimum / scale)
+                        };
+                        scales.push(scale);
+                        offsets.push(offset);
+                    }
+                }
+                None if self == Q6_K => {
                     let scale = half(block, 208);
                     scales.extend(block[192..208].iter().map(|&own| scale * f32::from(own as i8)));
                 }
-                _ => scales.push(half(block, 0)),
+                None => scales.push(half(block, 0)),
             }
         }
-        (data, scales)
+        Scaled { data, scales, offsets }
     }
 
     /// The numbers of whole blocks of a quantized kind.
@@ -156,8 +192,8 @@ impl TensorKind {
                 Q4_1 => q4(half(block, 0), 0.0, half(block, 2), &block[4..], out),
                 Q5_0 => q5(half(block, 0), 16.0, 0.0, &block[2..], out),
                 Q5_1 => q5(half(block, 0), 0.0, half(block, 2), &block[4..], out),
-                Q4_K => q4_k(block, out),
-                Q5_K => q5_k(block, out),
+                Q4_K => q4_k_of(block, out, |i| scale_and_minimum(block, i)),
+                Q5_K => q5_k_of(block, out, |i| scale_and_minimum(block, i)),
                 Q6_K => q6_k(block, out),
                 F32 | F16 | BF16 => unreachable!("not quantized"),
             }
@@ -195,23 +231,24 @@ fn q5(scale: f32, zero: f32, minimum: f32, quants: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Scale and minimum of the `i`-th 32 numbers, 6 bits each, from 12 bytes.
-fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
+/// Scale and minimum of the `i`-th 32 numbers of a block of Q4_K or Q5_K: 6 bits each, from 12
+/// bytes, times the block's own.
+fn scale_and_minimum(block: &[u8], i: usize) -> (f32, f32) {
+    let packed = &block[4..16];
     let (scale, minimum) = if i < 4 {
         (packed[i] & 63, packed[i + 4] & 63)
     } else {
         (packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4)
     };
-    (f32::from(scale), f32::from(minimum))
+    (half(block, 0) * f32::from(scale), half(block, 2) * f32::from(minimum))
 }
 
-fn q4_k(block: &[u8], out: &mut [f32]) {
-    let (scale, minimum) = (half(block, 0), half(block, 2));
+/// The numbers of a block, with the scale and minimum that each 32 of them are given.
+fn q4_k_of(block: &[u8], out: &mut [f32], group: impl Fn(usize) -> (f32, f32)) {
     let quants = block[16..144].chunks_exact(32);
     for (pair, (quants, out)) in quants.zip(out.chunks_exact_mut(64)).enumerate() {
         for (second, out) in out.chunks_exact_mut(32).enumerate() {
-            let (s, m) = scale_and_minimum(&block[4..16], 2 * pair + second);
-            let (s, m) = (scale * s, minimum * m);
+            let (s, m) = group(2 * pair + second);
             for (value, &byte) in out.iter_mut().zip(quants) {
                 *value = s * f32::from(byte >> (4 * second) & 15) - m;
             }
@@ -219,17 +256,16 @@ fn q4_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
-fn q5_k(block: &[u8], out: &mut [f32]) {
-    let (scale, minimum) = (half(block, 0), half(block, 2));
+/// As [`q4_k_of`].
+fn q5_k_of(block: &[u8], out: &mut [f32], group: impl Fn(usize) -> (f32, f32)) {
     let high = &block[16..48];
     let quants = block[48..176].chunks_exact(32);
     for (pair, (quants, out)) in quants.zip(out.chunks_exact_mut(64)).enumerate() {
         for (second, out) in out.chunks_exact_mut(32).enumerate() {
-            let group = 2 * pair + second;
-            let (s, m) = scale_and_minimum(&block[4..16], group);
-            let (s, m) = (scale * s, minimum * m);
+            let i = 2 * pair + second;
+            let (s, m) = group(i);
             for ((value, &byte), &high) in out.iter_mut().zip(quants).zip(high) {
-                let quant = byte >> (4 * second) & 15 | (high >> group & 1) << 4;
+                let quant = byte >> (4 * second) & 15 | (high >> i & 1) << 4;
                 *value = s * f32::from(quant) - m;
             }
         }
@@ -323,32 +359,41 @@ mod tests {
     fn every_kind_equals_its_definition() {
         let mut state = 0x9e37_79b9u32;
         for kind in TensorKind::ALL.into_iter().skip(3) {
-            let mut block: Vec<u8> = (0..kind.block_bytes() * 3)
+            let mut block: Vec<u8> = (0..kind.block_bytes() * 4)
                 .map(|_| {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     (state >> 24) as u8
                 })
                 .collect();
-            for block in block.chunks_exact_mut(kind.block_bytes()) {
-                // Scales that are numbers.
+            for (i, block) in block.chunks_exact_mut(kind.block_bytes()).enumerate() {
+                // Scales that are numbers, the last zero.
                 let at = if kind == Q6_K { 208 } else { 0 };
-                block[at..at + 2].copy_from_slice(&f16::from_f32(0.037).to_le_bytes());
-                if matches!(kind, Q4_1 | Q5_1 | Q4_K | Q5_K) {
+                let scale = if i == 3 { 0.0 } else { 0.037 };
+                block[at..at + 2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+                if kind.has_minimum() {
                     block[2..4].copy_from_slice(&f16::from_f32(-0.21).to_le_bytes());
                 }
             }
             let fast = kind.dequantize(&block);
             let n = kind.block_elements();
-            assert_eq!(fast.len(), 3 * n);
+            assert_eq!(fast.len(), 4 * n);
             for (i, value) in fast.iter().enumerate() {
                 let block = &block[i / n * kind.block_bytes()..][..kind.block_bytes()];
                 assert_eq!(*value, naive(kind, block, i % n), "{} {i}", kind.name());
             }
-            if let Some(each) = kind.scaled_elements() {
-                let (data, scales) = kind.to_scaled(&block);
-                assert_eq!((data.len(), scales.len()), (fast.len(), fast.len() / each));
-                let product = |i: usize| f32::from(data[i]) * scales[i / each];
-                assert!((0..fast.len()).all(|i| product(i) == fast[i]), "{}", kind.name());
+            let each = kind.scaled_elements().unwrap();
+            let Scaled { data, scales, offsets } = kind.to_scaled(&block);
+            assert_eq!((data.len(), scales.len()), (fast.len(), fast.len() / each));
+            assert_eq!(offsets.as_ref().map(Vec::len), kind.has_minimum().then_some(scales.len()));
+            for (i, &value) in fast.iter().enumerate() {
+                let (data, scale) = (f32::from(data[i]), scales[i / each]);
+                let offset = offsets.as_ref().map_or(0.0, |o| o[i / each]);
+                let away = (scale * (data - offset) - value).abs();
+                let allowed = match offset {
+                    0.0 => 0.0,
+                    _ => f32::EPSILON * 2.0 * ((scale * data).abs() + (scale * offset).abs()),
+                };
+                assert!(away <= allowed, "{} {i}: {away} away from {value}", kind.name());
             }
         }
     }

@@ -8,6 +8,7 @@ mod read;
 mod value;
 mod write;
 
+use blocks::Scaled;
 pub use blocks::TensorKind;
 pub use value::{Value, ValueKind};
 pub use write::{Entry, write};
@@ -60,16 +61,19 @@ impl GgufTensor {
             .expect("reading checked the size")
     }
 
-    /// A matrix in blocks as int8 `[O, I]` and fp32 scales `[O, I / block]`, whose products are
-    /// exactly what [`GgufTensor::to_tensor`] gives; `None` where they would not be, or the tensor
-    /// is no matrix.
-    pub fn to_scaled(&self) -> Option<(Tensor, Tensor)> {
+    /// A quantized matrix as int8 data `[O, I]`, fp32 scales `[O, I / block]` and, where its blocks
+    /// have minima, fp32 offsets like the scales: `scale · (data - offset)`. Without offsets these
+    /// are exactly the numbers of [`GgufTensor::to_tensor`]; with them, within 2⁻²² of
+    /// `|scale · data| + |minimum|`. `None` where the kind is not quantized or the tensor is no
+    /// matrix.
+    pub fn to_scaled(&self) -> Option<(Tensor, Tensor, Option<Tensor>)> {
         let (&[rows, columns], each) = (&self.shape[..], self.kind.scaled_elements()?) else {
             return None;
         };
-        let (data, scales) = self.kind.to_scaled(&self.bytes);
-        let scales = Tensor::from_slice(&[rows, columns / each], &scales);
-        Some((Tensor::from_slice(&self.shape, &data), scales))
+        let Scaled { data, scales, offsets } = self.kind.to_scaled(&self.bytes);
+        let by_block = |values: Vec<f32>| Tensor::from_slice(&[rows, columns / each], &values);
+        let data = Tensor::from_slice(&self.shape, &data);
+        Some((data, by_block(scales), offsets.map(by_block)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! GGUF files of llama.cpp: Llama, Qwen2, Qwen3 and GPT-2 networks.
 
 use super::{LoadError, LoadedModel, ModelFile, Reading, WeightFile};
+use crate::WeightStorage;
 use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config};
 use orion_formats::{Error, Gguf, MappedFile, RopeScaling, rope_interleaved_to_half};
 use orion_tensor::Tensor;
@@ -18,8 +19,8 @@ pub(super) fn open(path: &Path) -> Result<ModelFile, LoadError> {
     Ok(ModelFile { tokenizer, end_ids, ..file })
 }
 
-/// Reads the tensors of a file. With `keep_int8`, matrices that are exactly int8 with scales stay
-/// so.
+/// Reads the tensors of a file. With `keep_int8`, quantized matrices become int8 with scales,
+/// unless they are to be stored as floating-point numbers.
 pub(super) fn load(
     file: &Gguf,
     map: &MappedFile,
@@ -27,6 +28,7 @@ pub(super) fn load(
     keep_int8: bool,
 ) -> Result<LoadedModel, LoadError> {
     let (path, network) = (reading.path, reading.network.clone());
+    let keep_int8 = keep_int8 && !matches!(reading.storage, WeightStorage::Float(_));
     for (name, stored) in &file.tensors {
         // The network has what this says.
         if name == FREQUENCY_DIVISORS {
@@ -49,9 +51,14 @@ pub(super) fn load(
         };
         let scaled = if keep_int8 { stored.to_scaled() } else { None };
         match scaled {
-            Some((data, scale)) => {
-                let (data, scale) = (in_order(data)?, in_order(finite(scale)?)?);
-                reading.take_quantized(parameter.clone(), QuantizedMatrix { data, scale })?;
+            Some((data, scale, offset)) => {
+                let by_block = |tensor: Tensor| in_order(finite(tensor)?);
+                let matrix = QuantizedMatrix {
+                    data: in_order(data)?,
+                    scale: by_block(scale)?,
+                    offset: offset.map(by_block).transpose()?,
+                };
+                reading.take_quantized(parameter.clone(), matrix)?;
             }
             None => reading.take(parameter.clone(), in_order(finite(stored.to_tensor())?)?)?,
         }

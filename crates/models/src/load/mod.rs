@@ -10,7 +10,7 @@ mod peft;
 pub use gguf::{FREQUENCY_DIVISORS, gguf_name, interleaved_heads};
 pub use llama2c::{hugging_face_name, meta_name};
 
-use crate::storage::{Kept, convert};
+use crate::storage::Kept;
 use crate::{Network, ParameterSpec, QuantizedMatrix, WeightIndex, WeightStorage};
 use orion_formats::{Gguf, MappedFile};
 use orion_tensor::{Bytes, DType, Tensor};
@@ -27,7 +27,7 @@ pub struct LoadedModel {
     pub network: Network,
     /// Parameters; storage is shared with the file where the format allows it.
     pub parameters: BTreeMap<String, Tensor>,
-    /// Matrices that are not among the parameters because their file has them in int8: only models
+    /// Matrices that are not among the parameters because they are kept in int8: only models
     /// of [`load_for_inference`] have any.
     pub quantized: BTreeMap<String, QuantizedMatrix>,
     /// The ids that end a text, as far as the model's files say.
@@ -182,8 +182,7 @@ impl ModelFile {
 
     /// Reads the weights of a model that is to be run and nothing else. Its matrices are brought
     /// into the form that `storage` says while they are read, one after another; those that the
-    /// file has in int8, or in fewer bits that int8 holds exactly, stay in int8 where that leaves
-    /// it open.
+    /// file has in int8 or in fewer bits are int8 unless that asks for floating-point numbers.
     ///
     /// # Errors
     /// As [`ModelFile::load`].
@@ -305,13 +304,7 @@ impl<'a> Reading<'a> {
     fn take_quantized(&mut self, name: String, matrix: QuantizedMatrix) -> Result<(), LoadError> {
         let spec = self.spec(&name)?;
         self.check_shape(&spec, matrix.data.shape())?;
-        match self.storage {
-            WeightStorage::Float(dtype) => {
-                let tensor = convert(&matrix.dequantize(), dtype);
-                self.parameters.insert(name, tensor);
-            }
-            _ => drop(self.quantized.insert(name, matrix)),
-        }
+        self.quantized.insert(name, matrix);
         Ok(())
     }
 

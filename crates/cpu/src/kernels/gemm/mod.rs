@@ -46,11 +46,13 @@ pub(crate) struct Matrix {
     pub scales: Option<Scales>,
 }
 
-/// What a matrix of int8 is multiplied with, element by element: a number for each block of each
-/// row.
+/// What makes numbers of a matrix of int8, `scale · (element - offset)`: a scale and an offset for
+/// each block of each row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scales {
     pub pointer: *const f32,
+    /// As many as there are scales; none where all are zero.
+    pub offsets: Option<*const f32>,
     /// Distance of the scales of neighbouring rows.
     pub row: usize,
     /// Elements in a block: a multiple of 16, or a whole row.
@@ -67,7 +69,23 @@ impl Scales {
     #[inline(always)]
     unsafe fn of(self, row: usize, column: usize) -> f32 {
         // SAFETY: the caller's promise.
-        unsafe { *self.pointer.add(row * self.row + (self.column + column) / self.block) }
+        unsafe { *self.pointer.add(self.position(row, column)) }
+    }
+
+    /// The offset of an element.
+    ///
+    /// # Safety
+    /// The element is inside the matrix.
+    #[inline(always)]
+    unsafe fn offset(self, row: usize, column: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        self.offsets.map_or(0.0, |offsets| unsafe { *offsets.add(self.position(row, column)) })
+    }
+
+    /// Which scale and offset are those of an element.
+    #[inline(always)]
+    fn position(self, row: usize, column: usize) -> usize {
+        row * self.row + (self.column + column) / self.block
     }
 }
 
@@ -91,6 +109,7 @@ impl Matrix {
         let bytes = offset * self.dtype.size_bytes() as isize;
         let scales = self.scales.map(|s| Scales {
             pointer: s.pointer.wrapping_add(row * s.row),
+            offsets: s.offsets.map(|o| o.wrapping_add(row * s.row)),
             column: s.column + column,
             ..s
         });

@@ -127,7 +127,7 @@ unsafe fn scaled_pairs(source: Source, scales: Scales, row_lanes: usize, to: *mu
                 // SAFETY: the element is inside the row; the caller's promise.
                 let value = unsafe {
                     let from = source.pointer.cast::<i8>().offset(i as isize * source.across);
-                    f32::from(*from.add(k)) * scales.of(i, k)
+                    (f32::from(*from.add(k)) - scales.offset(i, k)) * scales.of(i, k)
                 };
                 u32::from(f32_to_bf16(value))
             };
@@ -215,8 +215,10 @@ unsafe fn rows_inner<R: Rounding, const FMA: bool>(source: Source, row_lanes: us
             for i in 0..count {
                 let to = to.add(i * row_lanes);
                 let from = source.pointer.cast::<i8>().offset(i as isize * across);
-                let read = |k: usize| R::round(f32::from(*from.add(k)) * scales.of(i, k));
-                (0..depth).for_each(|k| *to.add(k) = read(k));
+                for k in 0..depth {
+                    let shifted = f32::from(*from.add(k)) - scales.offset(i, k);
+                    *to.add(k) = R::round(shifted * scales.of(i, k));
+                }
                 (depth..depth.next_multiple_of(16)).for_each(|k| *to.add(k) = 0.0);
             }
             return;

@@ -240,19 +240,23 @@ fn int8_is_scaled_while_it_is_packed() {
         // Rows that are cut in slabs, and cut inside of blocks.
         for (k, block) in [(2048, 64), (1888, 32), (96, 16), (70, 70), (1000, 1000)] {
             let size = Size { m: 13, n: 35, k };
-            let (a, b) = (dot::tests::Scaled::new(13, k, block), numbers(k * 35, 4));
-            let expected =
-                naive(size, &|r, c| rounded(a.at(r, c, k)), &|r, c| rounded(b[r * 35 + c]));
-            let (a, b) = (a.matrix(k), matrix(&b, 35, 1));
-            let mut c = vec![0f32; 13 * 35];
-            let lanes = workspace_on_one_thread(arithmetic, size, a, b).per_thread;
-            let mut memory = vec![0f32; lanes];
-            let to = Destination { pointer: c.as_mut_ptr(), row: 35 };
-            // SAFETY: sizes and strides are those of the vectors.
-            unsafe { gemm_on_one_thread(arithmetic, size, a, b, to, None, memory.as_mut_ptr()) };
-            Tolerance::F32Accum
-                .check(&wide(&c), &expected)
-                .unwrap_or_else(|e| panic!("{arithmetic:?} {k} by {block}: {e}"));
+            let b = numbers(k * 35, 4);
+            for a in dot::tests::Scaled::both(13, k, block) {
+                let expected =
+                    naive(size, &|r, c| rounded(a.at(r, c, k)), &|r, c| rounded(b[r * 35 + c]));
+                let (a, b) = (a.matrix(k), matrix(&b, 35, 1));
+                let mut c = vec![0f32; 13 * 35];
+                let lanes = workspace_on_one_thread(arithmetic, size, a, b).per_thread;
+                let mut memory = vec![0f32; lanes];
+                let (to, memory) =
+                    (Destination { pointer: c.as_mut_ptr(), row: 35 }, memory.as_mut_ptr());
+                // SAFETY: sizes and strides are those of the vectors.
+                unsafe { gemm_on_one_thread(arithmetic, size, a, b, to, None, memory) };
+                Tolerance::F32Accum.check(&wide(&c), &expected).unwrap_or_else(|e| {
+                    let shifted = a.scales.and_then(|s| s.offsets).is_some();
+                    panic!("{arithmetic:?} {k} by {block}, offsets {shifted}: {e}")
+                });
+            }
         }
     }
 }
@@ -260,8 +264,8 @@ fn int8_is_scaled_while_it_is_packed() {
 #[test]
 fn int8_becomes_pairs_without_instructions_for_it() {
     let arithmetic = Arithmetic { isa: Isa::Baseline, precision: Precision::Bf16 };
-    for (k, block) in [(96, 32), (70, 70), (33, 33)] {
-        let a = dot::tests::Scaled::new(3, k, block);
+    let both = |(k, block)| dot::tests::Scaled::both(3, k, block).map(|a| (k, a));
+    for (k, a) in [(96, 32), (70, 70), (33, 33)].into_iter().flat_map(both) {
         let mut packed = vec![u32::MAX; 3 * 64];
         // SAFETY: rows of packed lanes are longer than those of the matrix.
         unsafe {

@@ -203,7 +203,12 @@ unsafe fn portable_inner<R: Rounding, const FMA: bool>(
                         let a = std::slice::from_raw_parts(from, count);
                         let x = std::slice::from_raw_parts(x.add(column * size.k + k), count);
                         let scale = scales.of(row, k);
-                        sum += dot::<i8, FMA>(a, x, |v| R::round(f32::from(v) * scale));
+                        sum += if scales.offsets.is_some() {
+                            let offset = scales.offset(row, k);
+                            dot::<i8, FMA>(a, x, |v| R::round((f32::from(v) - offset) * scale))
+                        } else {
+                            dot::<i8, FMA>(a, x, |v| R::round(f32::from(v) * scale))
+                        };
                     }
                 }
                 // SAFETY: the caller's promise.

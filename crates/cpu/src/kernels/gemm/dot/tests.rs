@@ -85,6 +85,7 @@ fn few_columns_of_any_type_and_layout() {
 pub(in crate::kernels::gemm) struct Scaled {
     data: Vec<i8>,
     scales: Vec<f32>,
+    offsets: Option<Vec<f32>>,
     /// Distance of rows.
     row: usize,
     block: usize,
@@ -94,12 +95,22 @@ impl Scaled {
     pub(in crate::kernels::gemm) fn new(rows: usize, columns: usize, block: usize) -> Self {
         let row = columns + 3;
         let data = numbers(rows * row, 8).iter().map(|v| (v * 127.0) as i8).collect();
-        Self { data, scales: numbers(rows * columns / block, 9), row, block }
+        Self { data, scales: numbers(rows * columns / block, 9), offsets: None, row, block }
+    }
+
+    /// The same without offsets and with them.
+    pub(in crate::kernels::gemm) fn both(rows: usize, columns: usize, block: usize) -> [Self; 2] {
+        let [mut shifted, plain] = [(); 2].map(|()| Self::new(rows, columns, block));
+        // Of few bits, so that the naive product rounds to bf16 what kernels round.
+        let offsets = numbers(rows * columns / block, 10);
+        shifted.offsets = Some(offsets.iter().map(|v| (v * 1024.0).round() / 64.0).collect());
+        [plain, shifted]
     }
 
     pub(in crate::kernels::gemm) fn matrix(&self, columns: usize) -> Matrix {
         let scales = Scales {
             pointer: self.scales.as_ptr(),
+            offsets: self.offsets.as_ref().map(|o| o.as_ptr()),
             row: columns / self.block,
             block: self.block,
             column: 0,
@@ -109,8 +120,9 @@ impl Scaled {
     }
 
     pub(in crate::kernels::gemm) fn at(&self, r: usize, c: usize, columns: usize) -> f32 {
-        let scale = self.scales[r * (columns / self.block) + c / self.block];
-        f32::from(self.data[r * self.row + c]) * scale
+        let block = r * (columns / self.block) + c / self.block;
+        let offset = self.offsets.as_ref().map_or(0.0, |o| o[block]);
+        (f32::from(self.data[r * self.row + c]) - offset) * self.scales[block]
     }
 }
 
@@ -128,22 +140,25 @@ fn few_columns_of_int8_in_blocks() {
         for (k, block) in [(128, 64), (192, 64), (96, 32), (48, 16), (172, 172), (70, 70)] {
             for (m, n) in [(1, 1), (5, 1), (6, 2), (5, 3), (4, 5), (7, 8)] {
                 let size = Size { m, n, k };
-                let (a, b) = (Scaled::new(m, k, block), numbers(k * n, 6));
-                let expected =
-                    naive(size, &|r, c| rounded(a.at(r, c, k)), &|r, c| rounded(b[r * n + c]));
-                let b = Matrix::new(b.as_ptr().cast(), DType::F32, n as isize, 1);
-                let form = Form::of(arithmetic, DType::I8);
-                let mut packed = vec![f32::NAN; Form::lanes(size)];
-                let mut c = vec![7f32; m * n];
-                let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
-                // SAFETY: sizes and strides are those of the vectors.
-                unsafe {
-                    pack_columns(form, precision, b, size, packed.as_mut_ptr());
-                    dot_rows(arithmetic, a.matrix(k), packed.as_ptr(), to, size);
+                let b = numbers(k * n, 6);
+                for a in Scaled::both(m, k, block) {
+                    let expected =
+                        naive(size, &|r, c| rounded(a.at(r, c, k)), &|r, c| rounded(b[r * n + c]));
+                    let b = Matrix::new(b.as_ptr().cast(), DType::F32, n as isize, 1);
+                    let form = Form::of(arithmetic, DType::I8);
+                    let mut packed = vec![f32::NAN; Form::lanes(size)];
+                    let mut c = vec![7f32; m * n];
+                    let to = Destination { pointer: c.as_mut_ptr(), row: n as isize };
+                    // SAFETY: sizes and strides are those of the vectors.
+                    unsafe {
+                        pack_columns(form, precision, b, size, packed.as_mut_ptr());
+                        dot_rows(arithmetic, a.matrix(k), packed.as_ptr(), to, size);
+                    }
+                    Tolerance::F32Accum.check(&wide(&c), &expected).unwrap_or_else(|e| {
+                        let shifted = a.offsets.is_some();
+                        panic!("{arithmetic:?} {size:?} by {block}, offsets {shifted}: {e}")
+                    });
                 }
-                Tolerance::F32Accum
-                    .check(&wide(&c), &expected)
-                    .unwrap_or_else(|e| panic!("{arithmetic:?} {size:?} by {block}: {e}"));
             }
         }
     }

@@ -23,7 +23,7 @@ pub(in crate::kernels::gemm) trait Element {
 pub(in crate::kernels::gemm) struct F32;
 pub(in crate::kernels::gemm) struct F16;
 pub(in crate::kernels::gemm) struct Bf16;
-/// Without its scale.
+/// Without its scale and offset.
 pub(in crate::kernels::gemm) struct Int8;
 
 impl Element for F32 {
@@ -272,8 +272,12 @@ unsafe fn scaled(source: Source, scales: Scales, row: usize, k: usize) -> __m512
     // the last element is not read.
     unsafe {
         let from = source.pointer.offset(row as isize * source.across).wrapping_add(k);
-        let scale = if mask == 0 { 0.0 } else { scales.of(row, k) };
-        _mm512_mul_ps(Int8::widen(from, mask), _mm512_set1_ps(scale))
+        if mask == 0 {
+            return _mm512_setzero_ps();
+        }
+        let offset = _mm512_set1_ps(scales.offset(row, k));
+        let shifted = _mm512_maskz_sub_ps(mask, Int8::widen(from, mask), offset);
+        _mm512_mul_ps(shifted, _mm512_set1_ps(scales.of(row, k)))
     }
 }
 
