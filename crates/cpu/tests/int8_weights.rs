@@ -87,8 +87,11 @@ impl Layer {
 /// One, few and many tokens; blocks of 64, 32 and 16, rows, and one block for all; without offsets
 /// and with them.
 fn layers() -> impl Iterator<Item = Layer> {
-    [(40, 128, [40, 2]), (7, 96, [7, 3]), (33, 48, [33, 3]), (12, 172, [12, 1]), (9, 64, [1, 1])]
+    let by_row = [(40, 128, 2), (21, 128, 4), (7, 96, 3), (33, 48, 3), (5, 64, 4), (12, 172, 1)];
+    let by_row = by_row.map(|(outputs, inputs, blocks)| (outputs, inputs, [outputs, blocks]));
+    by_row
         .into_iter()
+        .chain([(9, 64, [1, 1])])
         .flat_map(|(outputs, inputs, scales)| {
             let offsets = false;
             [1, 3, 8, 45].map(|tokens| Layer { outputs, inputs, scales, offsets, tokens })

@@ -1,6 +1,6 @@
 //! Numbers in blocks that share scales, as ggml keeps them.
 
-use orion_tensor::f16;
+use orion_tensor::{AlignedBytes, Bytes, f16, in_parts};
 
 /// How a tensor's numbers are kept; the numbers are the format's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +34,8 @@ use TensorKind::*;
 
 /// Whole numbers with an fp32 scale for every few of them, and an offset where blocks have minima.
 pub(super) struct Scaled {
-    pub data: Vec<i8>,
+    /// int8
+    pub data: Bytes,
     pub scales: Vec<f32>,
     pub offsets: Option<Vec<f32>>,
 }
@@ -126,55 +127,70 @@ impl TensorKind {
     /// # Panics
     /// When the kind is none of [`TensorKind::scaled_elements`] or a block is cut.
     pub(super) fn to_scaled(self, bytes: &[u8]) -> Scaled {
-        let blocks = bytes.chunks_exact(self.block_bytes());
-        assert!(blocks.remainder().is_empty(), "a block of {} is cut", self.name());
-        let count = blocks.len() * self.block_elements();
+        assert!(
+            bytes.len().is_multiple_of(self.block_bytes()),
+            "a block of {} is cut",
+            self.name()
+        );
         let each = self.scaled_elements().expect("numbers with scales");
-        let (mut data, mut scales) = (vec![0i8; count], Vec::with_capacity(count / each));
-        let mut offsets = self.has_minimum().then(|| Vec::with_capacity(count / each));
-        let mut whole = [0f32; 256];
-        let whole = &mut whole[..self.block_elements()];
-        for (block, data) in blocks.zip(data.chunks_exact_mut(self.block_elements())) {
-            match self {
-                Q8_0 => {
-                    whole.iter_mut().zip(&block[2..]).for_each(|(v, &b)| *v = f32::from(b as i8))
-                }
-                Q4_0 => q4(1.0, 8.0, 0.0, &block[2..], whole),
-                Q4_1 => q4(1.0, 0.0, 0.0, &block[4..], whole),
-                Q5_0 => q5(1.0, 16.0, 0.0, &block[2..], whole),
-                Q5_1 => q5(1.0, 0.0, 0.0, &block[4..], whole),
-                Q4_K => q4_k_of(block, whole, |_| (1.0, 0.0)),
-                Q5_K => q5_k_of(block, whole, |_| (1.0, 0.0)),
-                Q6_K => q6_k_of(block, whole, |_| 1.0),
-                F32 | F16 | BF16 => unreachable!("not quantized"),
-            }
-            data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8);
-            match &mut offsets {
-                Some(offsets) => {
-                    for (i, data) in data.chunks_exact_mut(each).enumerate() {
-                        let (scale, minimum) = match self {
-                            Q4_1 | Q5_1 => (half(block, 0), -half(block, 2)),
-                            _ => scale_and_minimum(block, i),
-                        };
-                        let (scale, offset) = if scale == 0.0 {
-                            // All are the minimum, which no offset of a scale of zero gives.
-                            data.fill(1);
-                            (-minimum, 0.0)
-                        } else {
-                            (scale, minimum / scale)
-                        };
+        let elements = self.block_elements();
+        let mut data = AlignedBytes::zeroed(bytes.len() / self.block_bytes() * elements);
+        let by_block = in_parts(&mut data, elements, |first, data| {
+            let count = data.len() / each;
+            let mut scales = Vec::with_capacity(count);
+            let mut offsets = Vec::with_capacity(if self.has_minimum() { count } else { 0 });
+            let mut whole = [0f32; 256];
+            let whole = &mut whole[..elements];
+            let blocks = bytes.chunks_exact(self.block_bytes()).skip(first);
+            for (block, data) in blocks.zip(data.chunks_exact_mut(elements)) {
+                self.whole_numbers(block, whole);
+                data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8 as u8);
+                for (i, data) in data.chunks_exact_mut(each).enumerate() {
+                    let (scale, minimum) = self.scale_and_minimum(block, i);
+                    if !self.has_minimum() {
                         scales.push(scale);
-                        offsets.push(offset);
+                    } else if scale == 0.0 {
+                        // All are the minimum, which no offset of a scale of zero gives.
+                        data.fill(1);
+                        scales.push(-minimum);
+                        offsets.push(0.0);
+                    } else {
+                        scales.push(scale);
+                        offsets.push(minimum / scale);
                     }
                 }
-                None if self == Q6_K => {
-                    let scale = half(block, 208);
-                    scales.extend(block[192..208].iter().map(|&own| scale * f32::from(own as i8)));
-                }
-                None => scales.push(half(block, 0)),
             }
+            (scales, offsets)
+        });
+        let (scales, offsets): (Vec<_>, Vec<_>) = by_block.into_iter().unzip();
+        let offsets = self.has_minimum().then(|| offsets.concat());
+        Scaled { data: Bytes::new(data), scales: scales.concat(), offsets }
+    }
+
+    /// The numbers of a block before they are scaled.
+    fn whole_numbers(self, block: &[u8], out: &mut [f32]) {
+        match self {
+            Q8_0 => out.iter_mut().zip(&block[2..]).for_each(|(v, &b)| *v = f32::from(b as i8)),
+            Q4_0 => q4(1.0, 8.0, 0.0, &block[2..], out),
+            Q4_1 => q4(1.0, 0.0, 0.0, &block[4..], out),
+            Q5_0 => q5(1.0, 16.0, 0.0, &block[2..], out),
+            Q5_1 => q5(1.0, 0.0, 0.0, &block[4..], out),
+            Q4_K => q4_k_of(block, out, |_| (1.0, 0.0)),
+            Q5_K => q5_k_of(block, out, |_| (1.0, 0.0)),
+            Q6_K => q6_k_of(block, out, |_| 1.0),
+            F32 | F16 | BF16 => unreachable!("not quantized"),
         }
-        Scaled { data, scales, offsets }
+    }
+
+    /// What the `i`-th numbers of a block that share a scale are multiplied with, and what is taken
+    /// off then.
+    fn scale_and_minimum(self, block: &[u8], i: usize) -> (f32, f32) {
+        match self {
+            Q4_1 | Q5_1 => (half(block, 0), -half(block, 2)),
+            Q4_K | Q5_K => scale_and_minimum(block, i),
+            Q6_K => (half(block, 208) * f32::from(block[192 + i] as i8), 0.0),
+            _ => (half(block, 0), 0.0),
+        }
     }
 
     /// The numbers of whole blocks of a quantized kind.
@@ -386,7 +402,7 @@ mod tests {
             assert_eq!((data.len(), scales.len()), (fast.len(), fast.len() / each));
             assert_eq!(offsets.as_ref().map(Vec::len), kind.has_minimum().then_some(scales.len()));
             for (i, &value) in fast.iter().enumerate() {
-                let (data, scale) = (f32::from(data[i]), scales[i / each]);
+                let (data, scale) = (f32::from(data[i] as i8), scales[i / each]);
                 let offset = offsets.as_ref().map_or(0.0, |o| o[i / each]);
                 let away = (scale * (data - offset) - value).abs();
                 let allowed = match offset {

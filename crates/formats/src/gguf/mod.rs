@@ -72,7 +72,7 @@ impl GgufTensor {
         };
         let Scaled { data, scales, offsets } = self.kind.to_scaled(&self.bytes);
         let by_block = |values: Vec<f32>| Tensor::from_slice(&[rows, columns / each], &values);
-        let data = Tensor::from_slice(&self.shape, &data);
+        let data = Tensor::new(DType::I8, self.shape.clone(), data).expect("a byte for each");
         Some((data, by_block(scales), offsets.map(by_block)))
     }
 }

@@ -137,7 +137,10 @@ fn few_columns_of_int8_in_blocks() {
             Precision::F32 => v,
             Precision::Bf16 => bf16::from_f32(v).to_f32(),
         };
-        for (k, block) in [(128, 64), (192, 64), (96, 32), (48, 16), (172, 172), (70, 70)] {
+        // Whole lines of 64, whose blocks are more or less than one, and others.
+        let whole = [(128, 64), (192, 64), (256, 128), (128, 32), (192, 16)];
+        let others = [(96, 32), (48, 16), (172, 172), (70, 70)];
+        for (k, block) in whole.into_iter().chain(others) {
             for (m, n) in [(1, 1), (5, 1), (6, 2), (5, 3), (4, 5), (7, 8)] {
                 let size = Size { m, n, k };
                 let b = numbers(k * n, 6);

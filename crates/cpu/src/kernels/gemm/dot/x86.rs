@@ -234,8 +234,23 @@ unsafe fn dot_scaled(a: Matrix, x: *const f32, c: Destination, size: Size) {
     // SAFETY: the rows are inside; the caller's promise.
     unsafe {
         match a.scales.and_then(|s| s.offsets) {
-            Some(_) => each_row!(scaled_tile, Shifted; a, x, c, size),
-            None => each_row!(scaled_tile, Unshifted; a, x, c, size),
+            Some(_) => dot_scaled_by::<Shifted>(a, x, c, size),
+            None => dot_scaled_by::<Unshifted>(a, x, c, size),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dot_scaled_by<S: Shift>(a: Matrix, x: *const f32, c: Destination, size: Size) {
+    let block = a.scales.expect("int8 has scales").block;
+    let lines = size.n == 1 && size.k.is_multiple_of(LINE);
+    // SAFETY: the rows are inside; the caller's promise.
+    unsafe {
+        match block {
+            16 if lines => scaled_rows::<S, 4>(a, x, c, size),
+            32 if lines => scaled_rows::<S, 2>(a, x, c, size),
+            _ if lines && block.is_multiple_of(LINE) => scaled_rows::<S, 1>(a, x, c, size),
+            _ => each_row!(scaled_tile, S; a, x, c, size),
         }
     }
 }
@@ -311,35 +326,12 @@ unsafe fn scaled_tile<S: Shift, const ROWS: usize, const COLUMNS: usize>(
                 scale[r] = _mm512_set1_ps(*scales.pointer.add(position));
                 offset[r] = S::offset(scales, position);
             }
-            let mut k = start;
-            while k < end {
+            for k in (start..end).step_by(16) {
                 if k % LINE == 0 {
                     for line in 0..ROWS {
                         _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(line * LINE).cast());
                     }
                     ahead = ahead.wrapping_add(ROWS * LINE);
-                }
-                if COLUMNS == 1 && end - k >= LINE / 2 {
-                    let from = a.pointer.add(k);
-                    let x = x.add(k);
-                    macro_rules! times {
-                        ($at:literal, $sum:expr) => {{
-                            let weights = S::shifted(Int8::widen(from.add($at), !0), offset[0]);
-                            _mm512_fmadd_ps(weights, _mm512_loadu_ps(x.add($at)), $sum)
-                        }};
-                    }
-                    let (mut even, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-                    even = times!(0, even);
-                    odd = times!(16, odd);
-                    k += LINE / 2;
-                    if end - k >= LINE / 2 {
-                        even = times!(32, even);
-                        odd = times!(48, odd);
-                        k += LINE / 2;
-                    }
-                    let both = _mm512_add_ps(even, odd);
-                    sums[0][0] = _mm512_fmadd_ps(both, scale[0], sums[0][0]);
-                    continue;
                 }
                 let mut weights = [_mm512_setzero_ps(); ROWS];
                 for r in 0..ROWS {
@@ -354,11 +346,65 @@ unsafe fn scaled_tile<S: Shift, const ROWS: usize, const COLUMNS: usize>(
                         sums[r][n] = _mm512_fmadd_ps(weights[r], x, sums[r][n]);
                     }
                 }
-                k += 16;
             }
         }
         for r in 0..ROWS {
             store(sums[r], c.pointer.offset(r as isize * c.row));
+        }
+    }
+}
+
+/// Dot products with one column of rows that are whole lines, in which so many `BLOCKS` begin, or
+/// whose blocks are whole lines when that is 1. Sums side by side hide the latency of additions.
+///
+/// # Safety
+/// As for [`dot_rows`]; the machine has AVX-512.
+#[inline(always)]
+unsafe fn scaled_rows<S: Shift, const BLOCKS: usize>(
+    a: Matrix,
+    x: *const f32,
+    c: Destination,
+    size: Size,
+) {
+    let scales = a.scales.expect("int8 has scales");
+    let together = scales.block.max(LINE);
+    let first = scales.position(0, 0);
+    for row in 0..size.m {
+        // SAFETY: the caller's promise; prefetches may be of any address.
+        unsafe {
+            let from = a.pointer.offset(row as isize * a.row);
+            let mut position = first + row * scales.row;
+            let mut sums = [_mm512_setzero_ps(); 4];
+            for start in (0..size.k).step_by(together) {
+                for k in (start..start + together).step_by(LINE) {
+                    _mm_prefetch::<_MM_HINT_NTA>(from.add(k).wrapping_offset(AHEAD).cast());
+                    for half in 0..2 {
+                        let position = position + half * BLOCKS / 2;
+                        let k = k + half * LINE / 2;
+                        let shifted = |k: usize, position: usize| {
+                            let weights = Int8::widen(from.add(k), !0);
+                            S::shifted(weights, S::offset(scales, position))
+                        };
+                        let scale = |i: usize| _mm512_set1_ps(*scales.pointer.add(i));
+                        let (low, high) =
+                            (_mm512_loadu_ps(x.add(k)), _mm512_loadu_ps(x.add(k + 16)));
+                        let even = _mm512_mul_ps(shifted(k, position), low);
+                        if BLOCKS == 4 {
+                            let odd = _mm512_mul_ps(shifted(k + 16, position + 1), high);
+                            sums[half] = _mm512_fmadd_ps(even, scale(position), sums[half]);
+                            sums[2 + half] =
+                                _mm512_fmadd_ps(odd, scale(position + 1), sums[2 + half]);
+                        } else {
+                            let both = _mm512_fmadd_ps(shifted(k + 16, position), high, even);
+                            sums[half] = _mm512_fmadd_ps(both, scale(position), sums[half]);
+                        }
+                    }
+                }
+                position += BLOCKS;
+            }
+            let [a, b, d, e] = sums;
+            let all = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(d, e));
+            store([all], c.pointer.offset(row as isize * c.row));
         }
     }
 }
