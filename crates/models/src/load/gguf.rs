@@ -1,8 +1,9 @@
 //! GGUF files of llama.cpp: Llama, Qwen2, Qwen3 and GPT-2 networks.
 
 use super::{LoadError, LoadedModel, ModelFile, Reading, WeightFile};
-use crate::WeightStorage;
-use crate::{Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config};
+use crate::{
+    Gpt2Config, LlamaConfig, Network, QuantizedMatrix, Qwen2Config, Qwen3Config, WeightStorage,
+};
 use orion_formats::{Error, Gguf, MappedFile, RopeScaling, rope_interleaved_to_half};
 use orion_tensor::Tensor;
 use std::path::Path;
