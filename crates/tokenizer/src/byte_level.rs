@@ -97,8 +97,10 @@ impl ByteLevel {
                 malformed(format!("the vocabulary has no piece for the single byte 0x{byte:02x}"))
             })?;
         }
-        let mut table = HashMap::new();
-        for (rank, (left, right)) in merges.into_iter().enumerate() {
+        let merges = merges.into_iter();
+        let mut table = HashMap::with_capacity(merges.size_hint().0.min(entries.len()));
+        let mut both = Vec::new();
+        for (rank, (left, right)) in merges.enumerate() {
             let id_of = |piece: &[u8]| {
                 ids.get(piece).copied().ok_or_else(|| {
                     malformed(format!(
@@ -109,7 +111,10 @@ impl ByteLevel {
                     ))
                 })
             };
-            let joined = id_of(&[&*left, &*right].concat())?;
+            both.clear();
+            both.extend_from_slice(&left);
+            both.extend_from_slice(&right);
+            let joined = id_of(&both)?;
             // A pair that is listed twice keeps its better rank.
             table.entry((id_of(&left)?, id_of(&right)?)).or_insert((rank as u32, joined));
         }

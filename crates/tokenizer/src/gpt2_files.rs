@@ -1,14 +1,15 @@
 //! GPT-2's `vocab.json` and `merges.txt`.
 
 use crate::byte_level::{ByteLevel, Entry, Rules, Unspell};
+use crate::json::Pieces;
 use crate::{DOCUMENT_SEPARATOR, Error, ErrorKind, Result, Splitter};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Pieces by id, from a JSON object of ids by spelled piece.
 pub(crate) fn parse_vocab(bytes: &[u8], added: &[AddedToken]) -> Result<Vec<Entry>> {
-    let vocab: BTreeMap<String, u32> = serde_json::from_slice(bytes)
+    let vocab: Pieces = serde_json::from_slice(bytes)
         .map_err(|e| Error::new(ErrorKind::Malformed, format!("vocabulary: {e}")))?;
-    entries(vocab, added)
+    entries(vocab.0, added)
 }
 
 /// A token that merging does not make.
@@ -22,28 +23,33 @@ pub(crate) struct AddedToken {
 
 /// Orders a vocabulary by id. [`DOCUMENT_SEPARATOR`], which GPT-2's own files list like any other
 /// piece, stands for no text.
-pub(crate) fn entries(vocab: BTreeMap<String, u32>, added: &[AddedToken]) -> Result<Vec<Entry>> {
+pub(crate) fn entries(vocab: Vec<(String, u32)>, added: &[AddedToken]) -> Result<Vec<Entry>> {
     let malformed = |what: String| Error::new(ErrorKind::Malformed, what);
-    // By id: the name or spelling, and for tokens that merging does not make, whether they are
+    // The id, the name or spelling, and for tokens that merging does not make, whether they are
     // special.
-    let mut rows: BTreeMap<u32, (String, Option<bool>)> = BTreeMap::new();
+    let mut rows: Vec<(u32, String, Option<bool>)> = Vec::with_capacity(vocab.len() + added.len());
+    let mut added_ids = BTreeSet::new();
     for AddedToken { id, content, special } in added {
-        if rows.insert(*id, (content.clone(), Some(*special))).is_some() {
+        if !added_ids.insert(*id) {
             return Err(malformed(format!("two added tokens have id {id}")));
         }
+        rows.push((*id, content.clone(), Some(*special)));
     }
-    for (piece, id) in vocab {
+    rows.extend(vocab.into_iter().map(|(piece, id)| {
         let is_special = (piece == DOCUMENT_SEPARATOR).then_some(true);
-        if let Some((other, _)) = rows.get(&id)
-            && *other != piece
-        {
-            return Err(malformed(format!("pieces {other:?} and {piece:?} both have id {id}")));
-        }
-        rows.entry(id).or_insert((piece, is_special));
+        (id, piece, is_special)
+    }));
+    // Added tokens stay before pieces of the same id. Most files are in order already.
+    rows.sort_by_key(|row| row.0);
+    if let Some([(id, one, _), (_, other, _)]) =
+        rows.array_windows().find(|[a, b]| a.0 == b.0 && a.1 != b.1)
+    {
+        return Err(malformed(format!("pieces {one:?} and {other:?} both have id {id}")));
     }
+    rows.dedup_by_key(|row| row.0);
     let unspell = Unspell::new();
     let mut entries = Vec::with_capacity(rows.len());
-    for (expected, (id, (piece, is_special))) in rows.into_iter().enumerate() {
+    for (expected, (id, piece, is_special)) in rows.into_iter().enumerate() {
         if id as usize != expected {
             return Err(malformed(format!(
                 "no piece has id {expected}, the next one is {piece:?} with {id}"

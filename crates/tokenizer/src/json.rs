@@ -6,10 +6,12 @@ use crate::byte_level::{ByteLevel, Rules, Unspell, spell, spelling};
 use crate::gpt2_files::{self, entries, pair_of};
 use crate::splitter::{LLAMA3_PATTERN, QWEN2_PATTERN};
 use crate::{Error, ErrorKind, Result, Splitter};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,27 +71,86 @@ struct Model {
     byte_fallback: Value,
     #[serde(default)]
     ignore_merges: Value,
-    vocab: BTreeMap<String, u32>,
+    vocab: Pieces,
     merges: Vec<Merge>,
 }
 
 /// Old files join the pair with a space.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Merge {
     Pair(String, String),
     Line(String),
+}
+
+// What serde derives keeps every pair in a form of its own first, which takes longer than all else.
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct OfMerge;
+        impl<'de> Visitor<'de> for OfMerge {
+            type Value = Merge;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("two pieces, in a list or with a space between")
+            }
+
+            fn visit_str<E: de::Error>(self, line: &str) -> std::result::Result<Merge, E> {
+                Ok(Merge::Line(line.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut pieces: A,
+            ) -> std::result::Result<Merge, A::Error> {
+                let pair = (pieces.next_element()?, pieces.next_element()?);
+                match (pair, pieces.next_element::<IgnoredAny>()?) {
+                    ((Some(left), Some(right)), None) => Ok(Merge::Pair(left, right)),
+                    _ => Err(de::Error::custom("a merge is not of two pieces")),
+                }
+            }
+        }
+        deserializer.deserialize_any(OfMerge)
+    }
+}
+
+/// An object of ids by piece, in the order of the file.
+pub(crate) struct Pieces(pub(crate) Vec<(String, u32)>);
+
+impl<'de> Deserialize<'de> for Pieces {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct OfPieces;
+        impl<'de> Visitor<'de> for OfPieces {
+            type Value = Pieces;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ids by piece")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Pieces, A::Error> {
+                let mut pieces = Vec::new();
+                while let Some(row) = map.next_entry()? {
+                    pieces.push(row);
+                }
+                Ok(Pieces(pieces))
+            }
+        }
+        deserializer.deserialize_map(OfPieces)
+    }
 }
 
 /// Whether this is a `vocab.json`: an object of ids by piece.
 pub(crate) fn is_vocabulary(bytes: &[u8]) -> bool {
     // The model of a tokenizer.json is an object, the id of a piece called "model" a number.
     #[derive(Deserialize)]
+    struct Object {}
+    #[derive(Deserialize)]
     struct Probe {
-        model: Option<Value>,
+        #[serde(rename = "model")]
+        _model: Object,
     }
-    serde_json::from_slice::<Probe>(bytes)
-        .is_ok_and(|probe| !probe.model.is_some_and(|model| model.is_object()))
+    serde_json::from_slice::<Probe>(bytes).is_err()
+        && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 /// `model.type`, where the file is whole and has one.
@@ -220,7 +281,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ByteLevel> {
             Error::new(ErrorKind::Malformed, what)
         })?);
     }
-    let mut tokenizer = ByteLevel::new(entries(file.model.vocab, &added)?, merges, rules)?;
+    let mut tokenizer = ByteLevel::new(entries(file.model.vocab.0, &added)?, merges, rules)?;
     if let Some(name) = begins_with {
         tokenizer.begin_with(&name).ok_or_else(|| unsupported("post_processor", &json!(name)))?;
     }

@@ -80,20 +80,26 @@ impl Tokenizer {
             return Self::from_file(file);
         }
         let bytes = read(path)?;
-        if is_json(&bytes) && json::is_vocabulary(&bytes) {
+        if !is_json(&bytes) {
+            return Self::parse(&bytes).map_err(|e| e.in_file(path));
+        }
+        if json::is_vocabulary(&bytes) {
             return Self::from_vocabulary(path, &bytes);
         }
+        let refused = match json::parse(&bytes) {
+            Ok(model) => return Ok(Self::byte_level(model)),
+            Err(refused) => refused,
+        };
         // One that SentencePiece made is described twice, and its own file is read here.
         let is_own = |model: &Self| json::lists_the_pieces(&bytes, |id| model.piece(id));
-        if is_json(&bytes)
-            && json::parse(&bytes).is_err_and(|e| e.kind() == ErrorKind::Unsupported)
+        if refused.kind() == ErrorKind::Unsupported
             && let Ok(beside) = read(&path.with_file_name("tokenizer.model"))
             && let Ok(model) = Self::parse(&beside)
             && is_own(&model)
         {
             return Ok(model);
         }
-        Self::parse(&bytes).map_err(|e| e.in_file(path))
+        parse_refused(&bytes, refused).map_err(|e| e.in_file(path))
     }
 
     /// The tokenizer file that [`Tokenizer::from_file`] reads in a directory, if there is one.
@@ -134,7 +140,10 @@ impl Tokenizer {
     /// not done here; with the offset of the entry or the name of the key.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         if is_json(bytes) {
-            return parse_json(bytes);
+            return match json::parse(bytes) {
+                Ok(model) => Ok(Self::byte_level(model)),
+                Err(refused) => parse_refused(bytes, refused),
+            };
         }
         // Both begin with a number: a llama2.c file with a short piece's length in four bytes, a
         // SentencePiece model with the tag of its first piece.
@@ -426,13 +435,12 @@ struct Place {
     window: hugging_face::Window,
 }
 
-/// A `tokenizer.json`, through this crate's reader where that knows all of it.
-fn parse_json(bytes: &[u8]) -> Result<Tokenizer> {
-    let refused = match json::parse(bytes) {
-        Ok(model) => return Ok(Tokenizer::byte_level(model)),
-        Err(refused) if refused.kind() != ErrorKind::Unsupported => return Err(refused),
-        Err(refused) => refused,
-    };
+/// A `tokenizer.json` that this crate's reader does not know all of.
+#[cfg_attr(not(feature = "tokenizers"), expect(unused_variables, reason = "nobody else reads it"))]
+fn parse_refused(bytes: &[u8], refused: Error) -> Result<Tokenizer> {
+    if refused.kind() != ErrorKind::Unsupported {
+        return Err(refused);
+    }
     #[cfg(feature = "tokenizers")]
     return HuggingFace::parse(bytes).map(Model::HuggingFace).map(Tokenizer).map_err(|e| {
         let what = format!("{refused}; and Hugging Face's library says: {e}");

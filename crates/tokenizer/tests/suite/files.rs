@@ -85,6 +85,11 @@ fn anything_else_is_refused_by_name() {
     refuse(Unsupported, "`surprise`", &|f| f["surprise"] = json!(1));
     refuse(Unsupported, "`surprise`", &|f| f["model"]["surprise"] = json!(1));
     refuse(Malformed, "merge 0", &|f| f["model"]["merges"][0] = json!(["x", "☃"]));
+    refuse(Malformed, "not of two pieces", &|f| {
+        f["model"]["merges"][0] = json!(["x", "y", "z"]);
+    });
+    refuse(Malformed, "expected two pieces", &|f| f["model"]["merges"][0] = json!(3));
+    refuse(Malformed, "expected ids by piece", &|f| f["model"]["vocab"] = json!(["a"]));
     refuse(Malformed, "\"xq\" is not in the vocabulary", &|f| {
         f["model"]["merges"][0] = json!(["x", "q"]);
     });
@@ -97,6 +102,12 @@ fn anything_else_is_refused_by_name() {
     refuse(Malformed, "both have id 98", &|f| f["model"]["vocab"]["b"] = json!(98));
     refuse(Malformed, "invalid value", &|f| f["model"]["vocab"]["a"] = json!(-1));
 
+    let mut twice = String::from_utf8(trained().to_bytes()).unwrap();
+    let vocab = twice.find("\"vocab\"").unwrap();
+    let begin = vocab + twice[vocab..].find('{').unwrap() + 1;
+    twice.insert_str(begin, "\"a\": 0, ");
+    let e = Tokenizer::parse(twice.as_bytes()).unwrap_err();
+    assert!(e.kind() == Malformed && e.to_string().contains("both have id 0"), "{e}");
     let e = Tokenizer::parse(b"{\"model\":").unwrap_err();
     assert_eq!(e.kind(), Truncated, "{e}");
     let e = Tokenizer::from_file("no/such/tokenizer.json").unwrap_err();
