@@ -117,8 +117,13 @@ impl Network {
     /// A parameter as files keep it, or from a file as the network wants it; `None` where that is
     /// the same. GPT-2's files have the matrices of blocks as `[in, out]`.
     pub fn turned_for_files(&self, name: &str, tensor: &Tensor) -> Option<Tensor> {
+        self.is_turned_in_files(name, tensor).then(|| transposed(tensor))
+    }
+
+    /// Whether [`Network::turned_for_files`] is another matrix.
+    pub(crate) fn is_turned_in_files(&self, name: &str, tensor: &Tensor) -> bool {
         let turned = matches!(self, Self::Gpt2(_)) && is_transposed_in_files(name);
-        (turned && tensor.shape().len() == 2).then(|| transposed(tensor))
+        turned && tensor.shape().len() == 2
     }
 
     /// The name of the parameter that a file calls `name`; `None` for what is none: tables that

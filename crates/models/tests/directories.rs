@@ -3,7 +3,10 @@
 //! that network's parameters.
 
 use orion_formats::safetensors;
-use orion_models::{Gpt2Config, LlamaConfig, Network, Qwen2Config, Qwen3Config, RopeScaling, load};
+use orion_models::{
+    Gpt2Config, LlamaConfig, Network, Qwen2Config, Qwen3Config, RopeScaling, WeightStorage, load,
+    load_for_inference,
+};
 use orion_tensor::{DType, Tensor};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -282,4 +285,22 @@ fn what_does_not_fit_is_named() {
     let name = "model.norm.weight".to_owned();
     draft.tensors.insert(name, Tensor::from_slice(&[8], &[f32::NAN; 8]));
     assert!(draft.refusal().contains("model.norm.weight"));
+}
+
+#[test]
+fn matrices_that_are_narrowed_are_turned_like_others() {
+    let draft = Draft::of(&gpt2());
+    let directory = draft.write();
+    for dtype in [DType::F16, DType::BF16] {
+        let storage = WeightStorage::Float(dtype);
+        let model = load_for_inference(directory.path(), storage).unwrap();
+        assert_eq!(model.parameters.len(), draft.parameters.len());
+        for (name, wide) in &draft.parameters {
+            let narrow = &model.parameters[name];
+            assert_eq!(narrow.shape(), wide.shape(), "{name}");
+            // Both types hold all of the draft's numbers.
+            assert_eq!(narrow.to_f32_vec(), wide.to_f32_vec(), "{name}");
+            assert!(narrow.dtype() == dtype || !name.contains("mlp.c_fc.weight"), "{name}");
+        }
+    }
 }

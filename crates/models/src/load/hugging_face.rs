@@ -1,11 +1,12 @@
 //! Directories as Hugging Face's libraries write them, which our own checkpoints are too.
 
 use super::{LoadError, LoadedModel, ModelFile, Reading, WeightFile};
+use crate::storage::convert;
 use crate::{Network, WeightStorage};
 use orion_formats::{
     ConfigFile, MappedFile, SafeTensors, end_ids_of_generation_config, safetensors,
 };
-use orion_tensor::Tensor;
+use orion_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -61,8 +62,18 @@ pub(super) fn load(
     for (name, tensor) in tensors {
         let Some(parameter) = network.parameter_of_file(&name) else { continue };
         orion_formats::check_finite(&name, &tensor).map_err(|e| LoadError::of(&file, &e))?;
-        let turned = network.turned_for_files(&parameter, &tensor);
         let bytes = tensor.bytes().clone();
+        let tensor = match storage {
+            // There is less to turn when it is narrow.
+            WeightStorage::Float(dtype @ (DType::F16 | DType::BF16))
+                if tensor.dtype() == DType::F32
+                    && network.is_turned_in_files(&parameter, &tensor) =>
+            {
+                convert(&tensor, dtype)
+            }
+            _ => tensor,
+        };
+        let turned = network.turned_for_files(&parameter, &tensor);
         reading.take(parameter.clone(), turned.unwrap_or(tensor))?;
         // What was copied need not lie in memory twice.
         if !reading.shares(&parameter, &bytes) {
