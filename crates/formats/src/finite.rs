@@ -1,5 +1,5 @@
 use crate::{Error, ErrorKind, Result};
-use orion_tensor::{DType, Tensor};
+use orion_tensor::{DType, Tensor, over_parts};
 
 /// Checks that no element of a floating-point tensor is NaN or infinite. Other element types pass.
 ///
@@ -35,11 +35,14 @@ pub fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
 
 /// The first element that is bad. Whole blocks are looked at without stopping, which takes a
 /// fraction of the time.
-fn first<T: Copy>(elements: &[T], is_bad: impl Fn(T) -> bool) -> Option<usize> {
+fn first<T: Copy + Sync>(elements: &[T], is_bad: impl Fn(T) -> bool + Sync) -> Option<usize> {
     const BLOCK: usize = 1024;
     let any = |block: &[T]| block.iter().fold(false, |bad, &v| bad | is_bad(v));
-    let block = elements.chunks(BLOCK).position(any)? * BLOCK;
-    elements[block..].iter().position(|&v| is_bad(v)).map(|i| block + i)
+    let found = over_parts(elements, |start, part| {
+        let block = part.chunks(BLOCK).position(any)? * BLOCK;
+        part[block..].iter().position(|&v| is_bad(v)).map(|i| start + block + i)
+    });
+    found.into_iter().flatten().next()
 }
 
 #[cfg(test)]
@@ -60,6 +63,18 @@ mod tests {
                 assert!(text.contains("`w`") && text.contains("index 2"), "{text}");
                 assert!(text.contains(&bad.to_string()), "{text}");
             }
+        }
+    }
+
+    /// Threads look at parts of it, and more than one finds something.
+    #[test]
+    fn the_first_of_a_large_tensor_is_named() {
+        let mut values = vec![0f32; 3 << 20];
+        check_finite("w", &Tensor::from_slice(&[3 << 20], &values)).unwrap();
+        for bad in [3_000_000, 2_000_001, 77_777] {
+            values[bad] = f32::NAN;
+            let e = check_finite("w", &Tensor::from_slice(&[3 << 20], &values)).unwrap_err();
+            assert!(e.to_string().ends_with(&format!("at flat index {bad}")), "{e}");
         }
     }
 

@@ -12,7 +12,7 @@ mod tolerance;
 pub use bytes::{AlignedBytes, Bytes};
 pub use dtype::{DType, Element};
 pub use half::{bf16, f16};
-pub use parts::in_parts;
+pub use parts::{in_parts, over_parts};
 pub use shape::{broadcast_shapes, element_count, row_major_strides};
 pub use tensor::{Tensor, TensorError};
 pub use tolerance::{Mismatch, Tolerance};

@@ -32,9 +32,46 @@ pub fn in_parts<R: Send>(
     })
 }
 
+/// Looks at large memory with all of the machine's threads: `work(first, part)` gets the part that
+/// begins at element `first`, and what it returns comes in the order of the parts. Small memory is
+/// one part.
+///
+/// # Panics
+/// When the work panics.
+pub fn over_parts<T: Sync, R: Send>(from: &[T], work: impl Fn(usize, &[T]) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.min(size_of_val(from) / WORTH_A_THREAD);
+    if threads <= 1 {
+        return vec![work(0, from)];
+    }
+    let count = from.len().div_ceil(threads);
+    thread::scope(|scope| {
+        let work = &work;
+        let parts = from.chunks(count).enumerate();
+        let running: Vec<_> =
+            parts.map(|(i, part)| scope.spawn(move || work(i * count, part))).collect();
+        running.into_iter().map(|part| part.join().expect("the work did not panic")).collect()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_element_is_seen_once() {
+        for count in [0, 3, 1 << 10, (3 << 20) + 1] {
+            let from: Vec<u32> = (0..count).collect();
+            let parts = over_parts(&from, |first, part| (first, part.to_vec()));
+            let mut next = 0;
+            for (first, part) in parts {
+                assert_eq!(first, next);
+                assert!(part.iter().zip(next..).all(|(&value, i)| value as usize == i));
+                next += part.len();
+            }
+            assert_eq!(next, from.len());
+        }
+    }
 
     #[test]
     fn every_unit_is_filled_once() {
