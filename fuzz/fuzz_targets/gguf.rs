@@ -11,9 +11,10 @@ fuzz_target!(|data: &[u8]| {
     for tensor in file.tensors.values() {
         let values = tensor.to_tensor();
         assert_eq!(values.shape(), tensor.shape);
-        if let Some((numbers, scale)) = tensor.to_scaled() {
+        if let Some((numbers, scale, offset)) = tensor.to_scaled() {
             assert_eq!(numbers.shape(), tensor.shape);
             assert_eq!(scale.shape().len(), tensor.shape.len());
+            assert!(offset.is_none_or(|offset| offset.shape() == scale.shape()));
         }
     }
 });

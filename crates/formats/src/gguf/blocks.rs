@@ -187,7 +187,7 @@ impl TensorKind {
     fn scale_and_minimum(self, block: &[u8], i: usize) -> (f32, f32) {
         match self {
             Q4_1 | Q5_1 => (half(block, 0), -half(block, 2)),
-            Q4_K | Q5_K => scale_and_minimum(block, i),
+            Q4_K | Q5_K => packed_scale_and_minimum(block, i),
             Q6_K => (half(block, 208) * f32::from(block[192 + i] as i8), 0.0),
             _ => (half(block, 0), 0.0),
         }
@@ -208,8 +208,8 @@ impl TensorKind {
                 Q4_1 => q4(half(block, 0), 0.0, half(block, 2), &block[4..], out),
                 Q5_0 => q5(half(block, 0), 16.0, 0.0, &block[2..], out),
                 Q5_1 => q5(half(block, 0), 0.0, half(block, 2), &block[4..], out),
-                Q4_K => q4_k_of(block, out, |i| scale_and_minimum(block, i)),
-                Q5_K => q5_k_of(block, out, |i| scale_and_minimum(block, i)),
+                Q4_K => q4_k_of(block, out, |i| packed_scale_and_minimum(block, i)),
+                Q5_K => q5_k_of(block, out, |i| packed_scale_and_minimum(block, i)),
                 Q6_K => q6_k(block, out),
                 F32 | F16 | BF16 => unreachable!("not quantized"),
             }
@@ -249,7 +249,7 @@ fn q5(scale: f32, zero: f32, minimum: f32, quants: &[u8], out: &mut [f32]) {
 
 /// Scale and minimum of the `i`-th 32 numbers of a block of Q4_K or Q5_K: 6 bits each, from 12
 /// bytes, times the block's own.
-fn scale_and_minimum(block: &[u8], i: usize) -> (f32, f32) {
+fn packed_scale_and_minimum(block: &[u8], i: usize) -> (f32, f32) {
     let packed = &block[4..16];
     let (scale, minimum) = if i < 4 {
         (packed[i] & 63, packed[i + 4] & 63)
@@ -411,6 +411,12 @@ mod tests {
                 };
                 assert!(away <= allowed, "{} {i}: {away} away from {value}", kind.name());
             }
+            // So large that several threads make parts of it.
+            let times = (3 << 20) / data.len() + 1;
+            let all = kind.to_scaled(&block.repeat(times));
+            assert!(*all.data == *data.repeat(times), "{}", kind.name());
+            assert_eq!(all.scales, scales.repeat(times), "{}", kind.name());
+            assert_eq!(all.offsets, offsets.map(|o| o.repeat(times)), "{}", kind.name());
         }
     }
 

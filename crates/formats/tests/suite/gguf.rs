@@ -170,6 +170,7 @@ fn survives_damage() {
         let Ok(file) = parse(&bytes) else { return false };
         for tensor in file.tensors.values() {
             assert_eq!(tensor.to_tensor().shape(), tensor.shape);
+            assert!(tensor.to_scaled().is_none_or(|(data, ..)| data.shape() == tensor.shape));
         }
         true
     });
