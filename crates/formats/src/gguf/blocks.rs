@@ -143,8 +143,12 @@ impl TensorKind {
             let whole = &mut whole[..elements];
             let blocks = bytes.chunks_exact(self.block_bytes()).skip(first);
             for (block, data) in blocks.zip(data.chunks_exact_mut(elements)) {
-                self.whole_numbers(block, whole);
-                data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8 as u8);
+                if self == Q8_0 {
+                    data.copy_from_slice(&block[2..]);
+                } else {
+                    self.whole_numbers(block, whole);
+                    data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8 as u8);
+                }
                 for (i, data) in data.chunks_exact_mut(each).enumerate() {
                     let (scale, minimum) = self.scale_and_minimum(block, i);
                     if !self.has_minimum() {
@@ -167,10 +171,9 @@ impl TensorKind {
         Scaled { data: Bytes::new(data), scales: scales.concat(), offsets }
     }
 
-    /// The numbers of a block before they are scaled.
+    /// The numbers of a block before they are scaled, where they are packed.
     fn whole_numbers(self, block: &[u8], out: &mut [f32]) {
         match self {
-            Q8_0 => out.iter_mut().zip(&block[2..]).for_each(|(v, &b)| *v = f32::from(b as i8)),
             Q4_0 => q4(1.0, 8.0, 0.0, &block[2..], out),
             Q4_1 => q4(1.0, 0.0, 0.0, &block[4..], out),
             Q5_0 => q5(1.0, 16.0, 0.0, &block[2..], out),
@@ -178,7 +181,7 @@ impl TensorKind {
             Q4_K => q4_k_of(block, out, |_| (1.0, 0.0)),
             Q5_K => q5_k_of(block, out, |_| (1.0, 0.0)),
             Q6_K => q6_k_of(block, out, |_| 1.0),
-            F32 | F16 | BF16 => unreachable!("not quantized"),
+            F32 | F16 | BF16 | Q8_0 => unreachable!("not packed"),
         }
     }
 
