@@ -139,16 +139,10 @@ impl TensorKind {
             let count = data.len() / each;
             let mut scales = Vec::with_capacity(count);
             let mut offsets = Vec::with_capacity(if self.has_minimum() { count } else { 0 });
-            let mut whole = [0f32; 256];
-            let whole = &mut whole[..elements];
+            let data: &mut [i8] = bytemuck::cast_slice_mut(data);
             let blocks = bytes.chunks_exact(self.block_bytes()).skip(first);
             for (block, data) in blocks.zip(data.chunks_exact_mut(elements)) {
-                if self == Q8_0 {
-                    data.copy_from_slice(&block[2..]);
-                } else {
-                    self.whole_numbers(block, whole);
-                    data.iter_mut().zip(&*whole).for_each(|(to, &v)| *to = v as i8 as u8);
-                }
+                self.whole_numbers(block, data);
                 for (i, data) in data.chunks_exact_mut(each).enumerate() {
                     let (scale, minimum) = self.scale_and_minimum(block, i);
                     if !self.has_minimum() {
@@ -171,17 +165,18 @@ impl TensorKind {
         Scaled { data: Bytes::new(data), scales: scales.concat(), offsets }
     }
 
-    /// The numbers of a block before they are scaled, where they are packed.
-    fn whole_numbers(self, block: &[u8], out: &mut [f32]) {
+    /// The numbers of a block before they are scaled.
+    fn whole_numbers(self, block: &[u8], out: &mut [i8]) {
         match self {
-            Q4_0 => q4(1.0, 8.0, 0.0, &block[2..], out),
-            Q4_1 => q4(1.0, 0.0, 0.0, &block[4..], out),
-            Q5_0 => q5(1.0, 16.0, 0.0, &block[2..], out),
-            Q5_1 => q5(1.0, 0.0, 0.0, &block[4..], out),
-            Q4_K => q4_k_of(block, out, |_| (1.0, 0.0)),
-            Q5_K => q5_k_of(block, out, |_| (1.0, 0.0)),
-            Q6_K => q6_k_of(block, out, |_| 1.0),
-            F32 | F16 | BF16 | Q8_0 => unreachable!("not packed"),
+            Q8_0 => out.copy_from_slice(bytemuck::cast_slice(&block[2..])),
+            Q4_0 => q4(8, &block[2..], out),
+            Q4_1 => q4(0, &block[4..], out),
+            Q5_0 => q5(16, &block[2..], out),
+            Q5_1 => q5(0, &block[4..], out),
+            Q4_K => q4_k(block, out),
+            Q5_K => q5_k(block, out),
+            Q6_K => q6_k(block, out),
+            F32 | F16 | BF16 => unreachable!("not quantized"),
         }
     }
 
@@ -203,18 +198,18 @@ impl TensorKind {
     pub(super) fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
         let blocks = bytes.chunks_exact(self.block_bytes());
         assert!(blocks.remainder().is_empty(), "a block of {} is cut", self.name());
+        let each = self.scaled_elements().expect("a kind that is quantized");
         let mut out = vec![0.0; blocks.len() * self.block_elements()];
+        let mut whole = [0; 256];
+        let whole = &mut whole[..self.block_elements()];
         for (block, out) in blocks.zip(out.chunks_exact_mut(self.block_elements())) {
-            match self {
-                Q8_0 => q8_0(block, out),
-                Q4_0 => q4(half(block, 0), 8.0, 0.0, &block[2..], out),
-                Q4_1 => q4(half(block, 0), 0.0, half(block, 2), &block[4..], out),
-                Q5_0 => q5(half(block, 0), 16.0, 0.0, &block[2..], out),
-                Q5_1 => q5(half(block, 0), 0.0, half(block, 2), &block[4..], out),
-                Q4_K => q4_k_of(block, out, |i| packed_scale_and_minimum(block, i)),
-                Q5_K => q5_k_of(block, out, |i| packed_scale_and_minimum(block, i)),
-                Q6_K => q6_k(block, out),
-                F32 | F16 | BF16 => unreachable!("not quantized"),
+            self.whole_numbers(block, whole);
+            for (i, (out, whole)) in out.chunks_exact_mut(each).zip(whole.chunks(each)).enumerate()
+            {
+                let (scale, minimum) = self.scale_and_minimum(block, i);
+                for (value, &whole) in out.iter_mut().zip(whole) {
+                    *value = scale * f32::from(whole) - minimum;
+                }
             }
         }
         out
@@ -225,28 +220,21 @@ fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-fn q8_0(block: &[u8], out: &mut [f32]) {
-    let scale = half(block, 0);
-    for (value, &byte) in out.iter_mut().zip(&block[2..]) {
-        *value = scale * f32::from(byte as i8);
-    }
-}
-
 /// 16 bytes: low halves are the first 16 numbers, high halves the last.
-fn q4(scale: f32, zero: f32, minimum: f32, quants: &[u8], out: &mut [f32]) {
+fn q4(zero: i8, quants: &[u8], out: &mut [i8]) {
     for (i, &byte) in quants[..16].iter().enumerate() {
-        out[i] = (f32::from(byte & 15) - zero) * scale + minimum;
-        out[i + 16] = (f32::from(byte >> 4) - zero) * scale + minimum;
+        out[i] = (byte & 15) as i8 - zero;
+        out[i + 16] = (byte >> 4) as i8 - zero;
     }
 }
 
 /// Four bytes with the fifth bit of every number, then as in [`q4`].
-fn q5(scale: f32, zero: f32, minimum: f32, quants: &[u8], out: &mut [f32]) {
+fn q5(zero: i8, quants: &[u8], out: &mut [i8]) {
     let high = u32::from_le_bytes([quants[0], quants[1], quants[2], quants[3]]);
     let fifth = |i: usize| ((high >> i & 1) as u8) << 4;
     for (i, &byte) in quants[4..20].iter().enumerate() {
-        out[i] = (f32::from(byte & 15 | fifth(i)) - zero) * scale + minimum;
-        out[i + 16] = (f32::from(byte >> 4 | fifth(i + 16)) - zero) * scale + minimum;
+        out[i] = (byte & 15 | fifth(i)) as i8 - zero;
+        out[i + 16] = (byte >> 4 | fifth(i + 16)) as i8 - zero;
     }
 }
 
@@ -262,52 +250,41 @@ fn packed_scale_and_minimum(block: &[u8], i: usize) -> (f32, f32) {
     (half(block, 0) * f32::from(scale), half(block, 2) * f32::from(minimum))
 }
 
-/// The numbers of a block, with the scale and minimum that each 32 of them are given.
-fn q4_k_of(block: &[u8], out: &mut [f32], group: impl Fn(usize) -> (f32, f32)) {
+/// 128 bytes behind the scales: of every 32 the low halves are 32 numbers, the high ones the next.
+fn q4_k(block: &[u8], out: &mut [i8]) {
     let quants = block[16..144].chunks_exact(32);
-    for (pair, (quants, out)) in quants.zip(out.chunks_exact_mut(64)).enumerate() {
-        for (second, out) in out.chunks_exact_mut(32).enumerate() {
-            let (s, m) = group(2 * pair + second);
-            for (value, &byte) in out.iter_mut().zip(quants) {
-                *value = s * f32::from(byte >> (4 * second) & 15) - m;
-            }
+    for (quants, out) in quants.zip(out.chunks_exact_mut(64)) {
+        let (low, high) = out.split_at_mut(32);
+        for ((low, high), &byte) in low.iter_mut().zip(high).zip(quants) {
+            (*low, *high) = ((byte & 15) as i8, (byte >> 4) as i8);
         }
     }
 }
 
-/// As [`q4_k_of`].
-fn q5_k_of(block: &[u8], out: &mut [f32], group: impl Fn(usize) -> (f32, f32)) {
+/// 32 bytes with the fifth bits, one of each for every 32 numbers, then as in [`q4_k`].
+fn q5_k(block: &[u8], out: &mut [i8]) {
     let high = &block[16..48];
     let quants = block[48..176].chunks_exact(32);
     for (pair, (quants, out)) in quants.zip(out.chunks_exact_mut(64)).enumerate() {
         for (second, out) in out.chunks_exact_mut(32).enumerate() {
             let i = 2 * pair + second;
-            let (s, m) = group(i);
             for ((value, &byte), &high) in out.iter_mut().zip(quants).zip(high) {
-                let quant = byte >> (4 * second) & 15 | (high >> i & 1) << 4;
-                *value = s * f32::from(quant) - m;
+                *value = (byte >> (4 * second) & 15 | (high >> i & 1) << 4) as i8;
             }
         }
     }
 }
 
-fn q6_k(block: &[u8], out: &mut [f32]) {
-    let scale = half(block, 208);
-    q6_k_of(block, out, |own| scale * f32::from(own as i8));
-}
-
-/// The numbers of a block, times what becomes of the scales of 8 bits.
-fn q6_k_of(block: &[u8], out: &mut [f32], scale: impl Fn(u8) -> f32) {
+/// Low four bits in 128 bytes, high two in 64.
+fn q6_k(block: &[u8], out: &mut [i8]) {
     for (part, out) in out.chunks_exact_mut(128).enumerate() {
         let low = &block[64 * part..][..64];
         let high = &block[128 + 32 * part..][..32];
-        let scales = &block[192 + 8 * part..][..8];
         for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
-            for (i, value) in out.iter_mut().enumerate() {
-                let byte = low[i + 32 * (quarter % 2)] >> (4 * (quarter / 2)) & 15;
-                let quant = byte | (high[i] >> (2 * quarter) & 3) << 4;
-                let own = scale(scales[2 * quarter + i / 16]);
-                *value = own * (f32::from(quant) - 32.0);
+            let low = &low[32 * (quarter % 2)..][..32];
+            for ((value, &byte), &high) in out.iter_mut().zip(low).zip(high) {
+                let quant = byte >> (4 * (quarter / 2)) & 15 | (high >> (2 * quarter) & 3) << 4;
+                *value = quant as i8 - 32;
             }
         }
     }
