@@ -3,10 +3,13 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure, Result};
 use crate::printer::Printer;
 use orion_compile::pipeline::{PASSES, PipelineOptions, optimize};
-use orion_engine::{LoadedModel, PREFILL_SIZES, TrainConfig, edit_distance, load_model, programs};
+use orion_engine::{
+    LoadedModel, PREFILL_SIZES, TrainConfig, edit_distance, load_model, load_model_for_inference,
+    programs,
+};
 use orion_mil::bundle::Bundle;
 use orion_mil::{Program, text};
-use orion_models::{StepShape, WeightIndex};
+use orion_models::{StepShape, WeightIndex, WeightStorage};
 use std::num::NonZeroUsize;
 
 /// Sequences are this long unless asked otherwise, or shorter when the model takes less.
@@ -16,7 +19,12 @@ pub(crate) fn compile(arguments: &Compile, printer: &Printer) -> Result {
     for name in &arguments.print_after {
         check_pass(name)?;
     }
-    let model = load_model(&arguments.model)?;
+    let model = match arguments.task {
+        Task::Step | Task::Loss => {
+            load_model_for_inference(&arguments.model, WeightStorage::AsGiven)?
+        }
+        Task::Train => load_model(&arguments.model)?,
+    };
     let (sources, index) = match arguments.task {
         Task::Step => step_sources(&model, arguments)?,
         Task::Loss => loss_sources(&model, arguments)?,

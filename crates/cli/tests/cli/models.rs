@@ -143,6 +143,13 @@ fn compiled_programs_are_the_ones_that_run() {
          f32-network",
     );
     assert!(compared.succeeded().contains("agree within F32Network"));
+    // What a file has in int8 the programs have too.
+    place.line("init stories260k --out small").succeeded();
+    place.line("convert small --to gguf --dtype q8_0 --out int8.gguf --no-tokenizer").succeeded();
+    place.line("compile int8.gguf --out int8 --tokens 1 --context 32").succeeded();
+    place.line("mil check int8/step_1x32").succeeded();
+    let text = place.read("int8/step_1x32/model.mil");
+    assert!(text.contains("constexpr_blockwise_shift_scale("), "{text}");
     assert_snapshot!(place.line("compile run --out programs --context 32").stderr, @"error: programs/step_1x32: already exists: nothing is written over");
 }
 
