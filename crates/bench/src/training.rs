@@ -5,15 +5,12 @@ use crate::program::Ran;
 use crate::steps::StepTimes;
 use crate::{Bench, Error, ErrorKind, Precision, Result, TestResult, Unit, Work};
 use orion_engine::programs::{gradient_program, update_program};
-use orion_engine::{Accelerator, LayerSchedule, LoadedModel, TrainConfig};
+use orion_engine::{Accelerator, HALF_LOSS_SCALE, LayerSchedule, LoadedModel, TrainConfig};
 use orion_models::{Network, WeightIndex, program_name};
 use orion_runtime::{Bindings, Device, Executable, Layout, Surface};
 use orion_tensor::DType;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What the loss is multiplied by where gradients are fp16, as in training.
-const HALF_LOSS_SCALE: f32 = 256.0;
 
 /// The learning rate of every step.
 const RATE: f32 = 1e-4;

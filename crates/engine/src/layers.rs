@@ -31,6 +31,10 @@ use std::time::{Duration, Instant};
 /// Names of values of a program that a device refuses to compute.
 pub type Refused = dyn Fn(&Program, &Weights) -> BTreeSet<String> + Send + Sync;
 
+/// What the loss is multiplied by where layers are computed in fp16, unless somebody says otherwise:
+/// what the trainers on the Neural Engine use.
+pub const HALF_LOSS_SCALE: f32 = 256.0;
+
 /// A device that computes layers.
 #[derive(Clone)]
 pub struct Accelerator {

@@ -52,7 +52,8 @@ pub use generate::{
 };
 pub use generator::{Generator, PREFILL_SIZES};
 pub use layers::{
-    Accelerator, LARGE_ACTIVATION, LargeActivation, LayerSchedule, PartSpan, RangeReport, Refused,
+    Accelerator, HALF_LOSS_SCALE, LARGE_ACTIVATION, LargeActivation, LayerSchedule, PartSpan,
+    RangeReport, Refused,
 };
 pub use load::{load_model, load_model_for_inference};
 pub use metrics::{MetricsFile, StepReport};

@@ -1,13 +1,13 @@
 //! Training an adapter: `train` with other defaults and a model that stays as it is.
 
-use super::train::{LOSS_SCALE, Paths, Session, absolute_text, add_file, finish};
+use super::train::{Paths, Session, absolute_text, add_file, finish};
 use crate::arguments::Finetune;
 use crate::devices::two;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::printer::Printer;
 use crate::training::free_run_directory;
-use orion_engine::{ConfigLayers, ModelFile, TrainConfig, Trainer};
+use orion_engine::{ConfigLayers, HALF_LOSS_SCALE, ModelFile, TrainConfig, Trainer};
 
 /// Tokens of a sequence unless asked otherwise, or fewer when the model takes less.
 const DEFAULT_SEQUENCE: usize = 256;
@@ -60,7 +60,7 @@ fn configuration(arguments: &Finetune) -> Result<TrainConfig> {
         layers.set_network(&network);
         layers.set("model.weights", &absolute_text(path)?)?;
         if two::is_half(&arguments.device.device) {
-            layers.set("train.loss_scale", LOSS_SCALE)?;
+            layers.set("train.loss_scale", &HALF_LOSS_SCALE.to_string())?;
         }
         for (key, value) in [
             ("adapter.rank", "8"),

@@ -7,14 +7,11 @@ use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::training::{free_run_directory, grouped, train_visibly};
 use orion_engine::{
-    ConfigLayers, ModelFile, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer, network_of_preset,
+    ConfigLayers, HALF_LOSS_SCALE, ModelFile, Outcome, RECIPES, TrainConfig, TrainRecipe, Trainer,
+    network_of_preset,
 };
 use std::path::Path;
 use std::process::Command;
-
-/// What the loss is multiplied by where layers are computed in fp16, unless asked otherwise: what
-/// the trainers on the Neural Engine use.
-pub(crate) const LOSS_SCALE: &str = "256";
 
 pub(crate) fn train(arguments: &Train, printer: &Printer) -> Result {
     let config = configuration(arguments)?;
@@ -230,7 +227,7 @@ fn configuration(arguments: &Train) -> Result<TrainConfig> {
         add_file(&mut layers, &page)?;
     }
     if arguments.resume.is_none() && two::is_half(&arguments.device.device) {
-        layers.set("train.loss_scale", LOSS_SCALE)?;
+        layers.set("train.loss_scale", &HALF_LOSS_SCALE.to_string())?;
     }
     if let Some(name) = &arguments.named {
         let recipe = TrainRecipe::named(name).ok_or_else(|| {
